@@ -1,0 +1,1 @@
+//! Hard messages through reader, framer and writer.

@@ -1,0 +1,12 @@
+//! `cpmd`, a Converged IP Messaging server: the floor plan. A floor uses only floors below it
+//! (docs/ARCHITECTURE.md; checked by sip-tests/tidy.rs).
+
+/// Knows nothing: time, ids, limits, hashes, the words of the log.
+pub mod base {
+    pub mod hash;
+    pub mod ids;
+    pub mod limits;
+    pub mod log;
+    pub mod now;
+    pub mod pii;
+}

@@ -1,0 +1,3 @@
+//! The `cpmd` command.
+
+fn main() {}
