@@ -1,1 +1,3 @@
 //! Hard messages through reader, framer and writer.
+
+mod torture;

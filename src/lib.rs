@@ -10,3 +10,8 @@ pub mod base {
     pub mod now;
     pub mod pii;
 }
+
+/// Octets to values and back; no state, no time.
+pub mod syntax {
+    pub mod sip;
+}
