@@ -13,5 +13,8 @@ pub mod base {
 
 /// Octets to values and back; no state, no time.
 pub mod syntax {
+    pub mod cpim;
+    pub mod imdn;
+    pub mod mime;
     pub mod sip;
 }
