@@ -18,3 +18,9 @@ pub mod syntax {
     pub mod mime;
     pub mod sip;
 }
+
+/// The machines of the RFCs: time comes in, effects go out.
+pub mod stack {
+    pub mod transaction;
+    pub mod transport;
+}
