@@ -24,3 +24,23 @@ pub mod stack {
     pub mod transaction;
     pub mod transport;
 }
+
+/// What CPM means.
+pub mod service {
+    pub mod account;
+    pub mod delivery;
+    pub mod digest;
+    pub mod disposition;
+    pub mod feature;
+    pub mod form;
+    pub mod lane;
+    pub mod location;
+    pub mod log;
+    pub mod mailbox;
+    pub mod message;
+    pub mod passage;
+    pub mod policy;
+    pub mod record;
+    pub mod registrar;
+    pub mod tu;
+}

@@ -1,0 +1,94 @@
+//! Home domains and the accounts in them: who can be served at all.
+
+use crate::base::hash::{md5_hex, sha256_hex};
+use crate::service::record::AccountPut;
+use crate::syntax::sip::{Scheme, Uri};
+
+/// One home domain and the other names by which phones may call it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Domain {
+    /// Its name, lower case; the realm of its accounts.
+    pub name: String,
+    /// Host names or addresses that mean the same domain, lower case.
+    pub aliases: Vec<String>,
+}
+
+/// All home domains.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Domains(pub Vec<Domain>);
+
+impl Domains {
+    /// The name of the home domain that `host` means, if it means one.
+    #[must_use]
+    pub fn home(&self, host: &str) -> Option<&str> {
+        let is = |name: &String| name.eq_ignore_ascii_case(host);
+        self.0.iter().find(|d| is(&d.name) || d.aliases.iter().any(is)).map(|d| d.name.as_str())
+    }
+
+    /// The address of record that `uri` means, with the domain's own name in place of an alias:
+    /// `sip:user@domain`. `None` if the domain is not ours or no user is named.
+    #[must_use]
+    pub fn aor(&self, uri: &Uri) -> Option<String> {
+        if !matches!(uri.scheme, Scheme::Sip | Scheme::Sips) {
+            return None;
+        }
+        let aor = uri.aor()?;
+        let (user, host) = aor.strip_prefix("sip:")?.rsplit_once('@')?;
+        if user.is_empty() {
+            return None;
+        }
+        Some(format!("sip:{user}@{}", self.home(host)?))
+    }
+}
+
+/// The user part and the domain of an address of record.
+#[must_use]
+pub fn split(aor: &str) -> (&str, &str) {
+    let bare = aor.strip_prefix("sip:").unwrap_or(aor);
+    bare.rsplit_once('@').unwrap_or((bare, ""))
+}
+
+/// What is kept of a password: the hashes that digest needs (RFC 7616 §3.4.2).
+#[must_use]
+pub fn credentials(aor: &str, password: &str, sha256_only: bool) -> AccountPut {
+    let (user, realm) = split(aor);
+    let a1 = format!("{user}:{realm}:{password}");
+    AccountPut {
+        ha1_md5: md5_hex(a1.as_bytes()),
+        ha1_sha256: sha256_hex(a1.as_bytes()),
+        sha256_only,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn homes() -> Domains {
+        Domains(vec![
+            Domain { name: "a.example".into(), aliases: vec!["127.0.0.1".into()] },
+            Domain { name: "b.example".into(), aliases: vec![] },
+        ])
+    }
+
+    #[test]
+    fn an_alias_means_the_domain() {
+        for (uri, aor) in [
+            ("sip:alice@127.0.0.1:5060;transport=udp", Some("sip:alice@a.example")),
+            ("sip:alice@A.EXAMPLE", Some("sip:alice@a.example")),
+            ("sips:bob@b.example", Some("sip:bob@b.example")),
+            ("sip:bob@c.example", None),
+            ("sip:a.example", None),
+            ("tel:+15551234567", None),
+        ] {
+            let read = Uri::parse(uri.as_bytes()).expect("a URI");
+            assert_eq!(homes().aor(&read).as_deref(), aor, "{uri}");
+        }
+    }
+
+    #[test]
+    fn the_realm_is_the_domain() {
+        let kept = credentials("sip:alice@a.example", "secret", false);
+        assert_eq!(kept.ha1_md5, md5_hex(b"alice:a.example:secret"));
+    }
+}
