@@ -44,3 +44,5 @@ pub mod service {
     pub mod registrar;
     pub mod tu;
 }
+
+pub mod node;
