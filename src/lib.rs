@@ -46,3 +46,6 @@ pub mod service {
 }
 
 pub mod node;
+
+/// The reference CPM user agent: the demo, the load generator, the simulator's devices.
+pub mod ua;
