@@ -47,5 +47,11 @@ pub mod service {
 
 pub mod node;
 
+/// The only floor that waits, reads clocks, opens files and sockets.
+pub mod shell {
+    pub mod crash;
+    pub mod store;
+}
+
 /// The reference CPM user agent: the demo, the load generator, the simulator's devices.
 pub mod ua;
