@@ -49,8 +49,19 @@ pub mod node;
 
 /// The only floor that waits, reads clocks, opens files and sockets.
 pub mod shell {
+    pub mod bench;
+    pub mod cli;
+    pub mod client;
+    pub mod config;
     pub mod crash;
+    pub mod demo;
+    pub mod listen;
+    pub mod log;
+    pub mod operator;
+    pub mod run;
+    pub mod scratch;
     pub mod store;
+    pub mod trace;
 }
 
 /// The reference CPM user agent: the demo, the load generator, the simulator's devices.

@@ -1,3 +1,7 @@
 //! The `cpmd` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cpmd::shell::cli::main()
+}
