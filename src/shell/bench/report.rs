@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::audit::Check;
 use super::figures::{float, ratio};
-use super::load::Outcome;
+use super::load::{Outcome, Pace};
 use super::scenario::Scenario;
 use crate::shell::operator::Written;
 
@@ -12,7 +12,7 @@ use crate::shell::operator::Written;
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
 pub(super) struct Row {
     pub(super) scenario: &'static str,
-    /// `closed` (32 at once) or `open`.
+    /// `closed` (32 at once), `full` (128 at once: saturation) or `open`.
     pub(super) pace: &'static str,
     /// Offered per second; in an open loop.
     pub(super) offered: Option<f64>,
@@ -74,7 +74,8 @@ const OTHER_PERCENT_MAX: f64 = 30.0;
 impl Row {
     pub(super) fn new(
         scenario: Scenario,
-        offered: Option<f64>,
+        name: &'static str,
+        pace: Pace,
         outcome: Outcome,
         written: &Written,
     ) -> Row {
@@ -89,8 +90,11 @@ impl Row {
         let delivered = outcome.delivered.percentiles([500, 990]);
         Row {
             scenario: scenario.name(),
-            pace: if offered.is_some() { "open" } else { "closed" },
-            offered,
+            pace: name,
+            offered: match pace {
+                Pace::Open(rate) => Some(rate),
+                Pace::Closed(_) | Pace::Once(_) => None,
+            },
             rate: ratio(counted, seconds),
             done,
             failed,
@@ -259,7 +263,7 @@ mod tests {
     #[test]
     fn a_row_reckons_per_operation() {
         let written = Written { groups: 10, batches: 200, records: 400, syncs: 10 };
-        let mut row = Row::new(Scenario::Message1, Some(50.0), outcome(), &written);
+        let mut row = Row::new(Scenario::Message1, "open", Pace::Open(50.0), outcome(), &written);
         assert_eq!((row.rate, row.p50_ms, row.p99_ms, row.max_ms), (50.0, 50.0, 99.0, 100.0));
         assert_eq!((row.server_us, row.generator_us), (30.0, 10.0));
         assert_eq!((row.batches, row.records, row.syncs), (1.0, 2.0, 0.05));

@@ -73,7 +73,7 @@ enum Command {
         /// What to measure; nothing: everything
         #[arg(value_parser = scenario)]
         scenarios: Vec<Scenario>,
-        /// Operations per second of the open loop [default: half of what the closed loop reached]
+        /// Operations per second of the open loop [default: half of what the full loop reached]
         #[arg(long)]
         rate: Option<u32>,
         /// How long each loop is measured
