@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may give up")]
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use cpmd::base::hash::{Secret, hex};
@@ -27,12 +28,12 @@ fn entry(no: u64, direction: Direction) -> EntryPut {
         class: Class::Message,
         direction,
         from: "sip:bob@b.example".into(),
-        from_value: b"\"Bob\" <sip:bob@b.example>".to_vec(),
+        from_value: b"\"Bob\" <sip:bob@b.example>"[..].into(),
         to: "sip:alice@a.example".into(),
-        message_id: format!("message-{no}"),
+        message_id: format!("message-{no}").into(),
         fingerprint: 7 + u128::from(no),
-        headers: b"Subject: Holidays\r\n".to_vec(),
-        content_type: b"text/plain".to_vec(),
+        headers: b"Subject: Holidays\r\n"[..].into(),
+        content_type: b"text/plain"[..].into(),
         size: 5,
         body: BodyAt::Record,
         taken: Unix(BEGAN),
@@ -82,8 +83,8 @@ fn life() -> Vec<(&'static str, Vec<Record>)> {
         ("sip:carol@a.example", vec![Record::AccountGone]),
         (alice, vec![Record::BindingPut(phone), Record::BindingPut(laptop)]),
         (alice, vec![Record::BindingPut(spare), Record::DeviceGone(2)]),
-        (bob, vec![Record::EntryPut(Box::new(sent)), body()]),
-        (alice, vec![Record::EntryPut(Box::new(first)), body()]),
+        (bob, vec![Record::EntryPut(Arc::new(sent)), body()]),
+        (alice, vec![Record::EntryPut(Arc::new(first)), body()]),
         (bob, vec![Record::Forwarded(Forwarded { no: 1, status: 202 })]),
         (alice, vec![close(1, one, Closed::Delivered)]),
         (alice, vec![Record::Disposed(Disposed { no: 1, what, at: Unix(BEGAN + 1) })]),
@@ -95,7 +96,7 @@ fn life() -> Vec<(&'static str, Vec<Record>)> {
             })],
         ),
         (alice, vec![Record::DebtMoved(DebtMoved { no: 1, from: two, to: Debtor::Account })]),
-        (alice, vec![Record::EntryPut(Box::new(large))]),
+        (alice, vec![Record::EntryPut(Arc::new(large))]),
     ]
 }
 

@@ -154,7 +154,7 @@ impl Reader<'_> {
         let side = if aor == BOB { Direction::Sent } else { Direction::Received };
         let made = catalogue::number(&put.message_id)
             .and_then(|n| Some((n, self.wanted.ledger.made(n)?)))
-            .filter(|(_, made)| made.message_id == put.message_id && put.direction == side);
+            .filter(|(_, made)| *made.message_id == *put.message_id && put.direction == side);
         let Some((n, made)) = made else {
             return faults.add(format!("{aor}: entry {} was never sent: {put:?}", put.no));
         };

@@ -255,7 +255,9 @@ impl Facts {
             match record {
                 Record::EntryPut(e) => {
                     let sent = e.direction == Direction::Sent;
-                    let entry = (user.into(), sent, e.from, e.to, e.message_id, e.fingerprint);
+                    let names = [&e.from, &e.to, &e.message_id].map(|name| name.to_string());
+                    let [from, to, message_id] = names;
+                    let entry = (user.into(), sent, from, to, message_id, e.fingerprint);
                     self.entries.insert(entry);
                 }
                 Record::BindingPut(put) => {

@@ -51,22 +51,51 @@ pub fn sha256_hex(octets: &[u8]) -> String {
     hex(&Sha256::digest(octets))
 }
 
+/// SHA-256 of `parts` joined by colons, as 64 lower-case hex digits (RFC 7616,
+/// `algorithm=SHA-256`).
+#[must_use]
+pub fn sha256_joined(parts: &[&str]) -> String {
+    joined::<Sha256>(parts)
+}
+
 /// MD5 of `octets` as 32 lower-case hex digits (RFC 7616, `algorithm=MD5`).
 #[must_use]
 pub fn md5_hex(octets: &[u8]) -> String {
     hex(&md5::Md5::digest(octets))
 }
 
+/// MD5 of `parts` joined by colons, as 32 lower-case hex digits (RFC 7616, `algorithm=MD5`).
+#[must_use]
+pub fn md5_joined(parts: &[&str]) -> String {
+    joined::<md5::Md5>(parts)
+}
+
+fn joined<H: Digest>(parts: &[&str]) -> String {
+    let mut hash = H::new();
+    for (at, part) in parts.iter().enumerate() {
+        if at > 0 {
+            hash.update(b":");
+        }
+        hash.update(part);
+    }
+    hex(&hash.finalize())
+}
+
 /// Lower-case hex of `octets`.
 #[must_use]
 pub fn hex(octets: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut out = String::with_capacity(octets.len() * 2);
+    push_hex(&mut out, octets);
+    out
+}
+
+/// Appends lower-case hex of `octets`.
+pub fn push_hex(out: &mut String, octets: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for o in octets {
         out.push(char::from(DIGITS[usize::from(o >> 4)]));
         out.push(char::from(DIGITS[usize::from(o & 15)]));
     }
-    out
 }
 
 fn first16(octets: &[u8]) -> [u8; 16] {
@@ -82,7 +111,9 @@ mod tests {
     #[test]
     fn known_answers() {
         assert_eq!(md5_hex(b"abc"), "900150983cd24fb0d6963f7d28e17f72");
+        assert_eq!(md5_joined(&["a", "", "c"]), md5_hex(b"a::c"));
         assert!(sha256_hex(b"abc").starts_with("ba7816bf8f01cfea"));
+        assert_eq!(sha256_joined(&["a", "b"]), sha256_hex(b"a:b"));
         assert_ne!(fingerprint(&[b"ab", b"c"]), fingerprint(&[b"a", b"bc"]));
         let secret = Secret::new([7; 32]);
         assert_ne!(secret.mac(&[b"a"]), Secret::new([8; 32]).mac(&[b"a"]));

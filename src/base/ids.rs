@@ -2,10 +2,12 @@
 //! drawn by the shell (or fixed by a test). The ids of our legs are in service/passage.rs; they
 //! carry the partition of the user they serve.
 
+use std::fmt;
+
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use super::hash::{Secret, fingerprint, hex};
+use super::hash::{Secret, fingerprint, hex, push_hex};
 
 /// How many partitions there are; fixed for ever, because ids on the wire carry the number.
 pub const PARTITIONS: u16 = 4096;
@@ -21,11 +23,12 @@ impl Partition {
         #[expect(clippy::cast_possible_truncation, reason = "the remainder is below 4096")]
         Partition((fingerprint(&[aor.as_bytes()]) % u128::from(PARTITIONS)) as u16)
     }
+}
 
-    /// Three hex digits, as they stand at the front of our ids.
-    #[must_use]
-    pub fn prefix(self) -> String {
-        format!("{:03x}", self.0)
+/// Three hex digits, as they stand at the front of our ids.
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:03x}", self.0)
     }
 }
 
@@ -68,8 +71,14 @@ impl Ids {
         self.rng.fill_bytes(&mut o);
         o[6] = (o[6] & 0x0f) | 0x40;
         o[8] = (o[8] & 0x3f) | 0x80;
-        let h = hex(&o);
-        format!("{}-{}-{}-{}-{}", &h[..8], &h[8..12], &h[12..16], &h[16..20], &h[20..])
+        let mut out = String::with_capacity(36);
+        for (at, part) in [&o[..4], &o[4..6], &o[6..8], &o[8..10], &o[10..]].iter().enumerate() {
+            if at > 0 {
+                out.push('-');
+            }
+            push_hex(&mut out, part);
+        }
+        out
     }
 }
 

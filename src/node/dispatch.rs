@@ -7,7 +7,7 @@ use crate::service::tu::{Answer, Asker, Refusal, UserIx};
 use crate::service::{message, registrar};
 use crate::stack::transaction::ServerKey;
 use crate::stack::transport::{Flow, reply_flow};
-use crate::syntax::sip::{Method, Name, NameAddr, Request, Scheme};
+use crate::syntax::sip::{Method, Name, NameAddr, Request};
 
 /// Methods that are handled.
 const ALLOW: &str = "OPTIONS, REGISTER, MESSAGE, CANCEL, ACK";
@@ -37,7 +37,7 @@ impl Node {
                     }));
                     Ok(())
                 }
-                Method::Subscribe if asker.request.to().is_ok_and(|to| to.tag().is_some()) => {
+                Method::Subscribe if asker.request.is_in_dialog() => {
                     Err(Refusal::of(481, "No such dialog"))
                 }
                 Method::Subscribe | Method::Publish => {
@@ -71,12 +71,12 @@ impl Node {
             return Err(Refusal::of(403, "From is not the authenticated account"));
         }
         self.admit(now, asker)?;
-        registrar::register(&mut self.tables, now, ix, asker.clone(), &mut self.out);
+        registrar::register(&mut self.tables, now, ix, asker, &mut self.out);
         Ok(())
     }
 
     fn message(&mut self, now: Now, asker: &Asker) -> Result<(), Refusal> {
-        if asker.request.to()?.tag().is_some() {
+        if asker.request.is_in_dialog() {
             return Err(Refusal::of(481, "No such dialog"));
         }
         let from = asker.request.from()?;
@@ -91,7 +91,7 @@ impl Node {
             return Err(Refusal::of(483, "Too Many Hops"));
         }
         self.admit(now, asker)?;
-        message::submitted(&mut self.tables, now, ix, asker.clone(), &mut self.out);
+        message::submitted(&mut self.tables, now, ix, asker, &mut self.out);
         Ok(())
     }
 
@@ -100,16 +100,15 @@ impl Node {
         let t = &mut self.tables;
         let ix = t.find(aor);
         let algorithms = t.settings.algorithms;
-        let boot = t.boot.clone();
-        let account = ix.and_then(|ix| t.user(ix).account.clone());
         let mut nobody = digest::Nonces::default();
-        let nonces = match ix {
-            Some(ix) => &mut t.user_mut(ix).nonces,
-            None => &mut nobody,
+        let user = ix.and_then(|ix| t.users.get_mut(ix.0 as usize));
+        let (account, nonces) = match user {
+            Some(user) => (user.account.as_ref(), &mut user.nonces),
+            None => (None, &mut nobody),
         };
-        let request = &asker.request;
-        let verdict =
-            digest::verify(&boot, now.unix, request, aor, account.as_ref(), algorithms, nonces);
+        let (boot, request) = (&t.boot, &asker.request);
+        let offered = digest::offered(account, algorithms);
+        let verdict = digest::verify(boot, now.unix, request, aor, account, algorithms, nonces);
         let stale = match verdict {
             Verdict::Proven => {
                 if asker.flow.connection != 0 {
@@ -121,9 +120,8 @@ impl Node {
             Verdict::Stale => true,
         };
         t.nonce_serial = t.nonce_serial.wrapping_add(1);
-        let nonce = digest::nonce(&boot, now.unix, t.nonce_serial, aor);
+        let nonce = digest::nonce(&t.boot, now.unix, t.nonce_serial, aor);
         let realm = crate::service::account::split(aor).1;
-        let offered = digest::offered(account.as_ref(), algorithms);
         let mut refusal = Refusal::of(401, "Unauthorized");
         for challenge in digest::challenges(offered, realm, &nonce, stale) {
             refusal = refusal.with(Name::WwwAuthenticate, challenge);
@@ -150,11 +148,11 @@ impl Node {
     }
 }
 
-/// RFC 3261 §8.2.2 and §8.2.3, in their order; the mandatory headers have been looked at by the
-/// transport.
+/// RFC 3261 §8.2.2 and §8.2.3, in their order; the mandatory headers and the form of the
+/// Request-URI have been looked at by the transport.
 fn check(request: &Request) -> Result<(), Refusal> {
-    let target = request.target()?;
-    if !matches!(target.scheme, Scheme::Sip | Scheme::Sips) {
+    let scheme = request.uri.split(|o| *o == b':').next().unwrap_or_default();
+    if !scheme.eq_ignore_ascii_case(b"sip") && !scheme.eq_ignore_ascii_case(b"sips") {
         return Err(Refusal::of(416, "Unsupported URI Scheme"));
     }
     if request.method == Method::Cancel {

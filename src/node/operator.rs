@@ -76,7 +76,7 @@ impl Node {
         if !self.tables.store_takes() {
             return no("the store takes no writes: see the log, then try again".to_owned());
         }
-        let then = vec![Then::Operator(id)];
+        let then = [Then::Operator(id)];
         submit(&mut self.tables, now, ix, &[record], Vec::new(), then, &mut self.out);
         None
     }

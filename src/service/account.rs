@@ -1,8 +1,8 @@
 //! Home domains and the accounts in them: who can be served at all.
 
-use crate::base::hash::{md5_hex, sha256_hex};
+use crate::base::hash::{md5_joined, sha256_joined};
 use crate::service::record::AccountPut;
-use crate::syntax::sip::{Scheme, Uri};
+use crate::syntax::sip::{Host, Uri};
 
 /// One home domain and the other names by which phones may call it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -29,15 +29,14 @@ impl Domains {
     /// `sip:user@domain`. `None` if the domain is not ours or no user is named.
     #[must_use]
     pub fn aor(&self, uri: &Uri) -> Option<String> {
-        if !matches!(uri.scheme, Scheme::Sip | Scheme::Sips) {
+        if !uri.scheme.is_sip() {
             return None;
         }
-        let aor = uri.aor()?;
-        let (user, host) = aor.strip_prefix("sip:")?.rsplit_once('@')?;
-        if user.is_empty() {
-            return None;
-        }
-        Some(format!("sip:{user}@{}", self.home(host)?))
+        let home = match &uri.host {
+            Host::Name(name) => self.home(name.strip_suffix('.').unwrap_or(name))?,
+            address => self.home(&address.to_string())?,
+        };
+        uri.aor_at(home)
     }
 }
 
@@ -52,12 +51,8 @@ pub fn split(aor: &str) -> (&str, &str) {
 #[must_use]
 pub fn credentials(aor: &str, password: &str, sha256_only: bool) -> AccountPut {
     let (user, realm) = split(aor);
-    let a1 = format!("{user}:{realm}:{password}");
-    AccountPut {
-        ha1_md5: md5_hex(a1.as_bytes()),
-        ha1_sha256: sha256_hex(a1.as_bytes()),
-        sha256_only,
-    }
+    let a1 = [user, realm, password];
+    AccountPut { ha1_md5: md5_joined(&a1), ha1_sha256: sha256_joined(&a1), sha256_only }
 }
 
 #[cfg(test)]
@@ -89,6 +84,6 @@ mod tests {
     #[test]
     fn the_realm_is_the_domain() {
         let kept = credentials("sip:alice@a.example", "secret", false);
-        assert_eq!(kept.ha1_md5, md5_hex(b"alice:a.example:secret"));
+        assert_eq!(kept.ha1_md5, md5_joined(&["alice", "a.example", "secret"]));
     }
 }

@@ -146,7 +146,9 @@ fn prepare(
         #[expect(clippy::cast_possible_truncation, reason = "there are four forms")]
         let cseq = at as u32 * 1000 + attempt.min(999);
         let branch = leg.branch(&tables.legs, cseq);
-        let via = via(flow.protocol, tables.sent_by(flow.listener), &branch);
+        let sent_by = tables.sent_by(flow.listener).as_bytes();
+        let protocol = flow.protocol.as_str().as_bytes();
+        let via = [b"SIP/2.0/", protocol, b" ", sent_by, b";branch=", branch.as_bytes(), b";rport"];
         let request = write(&leg, &via, cseq, device, &item.entry, *form, &body);
         let last = *form == Form::Line;
         if flow.protocol == Protocol::Udp && request.len() > udp_max && !last {
@@ -528,7 +530,7 @@ fn retry_after(response: &Response) -> Option<Duration> {
 
 fn write(
     leg: &Passage,
-    via: &str,
+    via: &[&[u8]],
     cseq: u32,
     device: &Device,
     entry: &EntryPut,
@@ -540,20 +542,17 @@ fn write(
         None => (b"".as_slice(), [].as_slice()),
     };
     let mut w = Writer::request(&Method::Message, contact);
-    w.header(Name::Via, via);
+    w.joined(Name::Via, via);
     w.header(Name::MaxForwards, "70");
     for hop in path {
         w.header(Name::Route, hop);
     }
-    let mut from = entry.from_value.clone();
-    from.extend_from_slice(b";tag=");
-    from.extend_from_slice(leg.tag.as_bytes());
-    w.header(Name::From, from);
-    w.header(Name::To, format!("<{}>", entry.to));
+    w.joined(Name::From, &[&entry.from_value, b";tag=", leg.tag.as_bytes()]);
+    w.joined(Name::To, &[b"<", entry.to.as_bytes(), b">"]);
     w.header(Name::CallId, &leg.call_id);
     w.header(Name::CSeq, format!("{cseq} MESSAGE"));
     if device.kind == Kind::Cpm && entry.class != Class::Notice {
-        w.header(Name::PAssertedIdentity, format!("<{}>", entry.from));
+        w.joined(Name::PAssertedIdentity, &[b"<", entry.from.as_bytes(), b">"]);
     }
     if entry.direction == Direction::Sent {
         w.named(b"Message-Direction", b"sent");
@@ -568,11 +567,6 @@ fn write(
         w.header(Name::ContentType, &body.content_type);
     }
     w.finish(&body.octets)
-}
-
-fn via(protocol: Protocol, sent_by: &str, branch: &str) -> String {
-    let protocol = if protocol == Protocol::Tcp { "TCP" } else { "UDP" };
-    format!("SIP/2.0/{protocol} {sent_by};branch={branch};rport")
 }
 
 /// Content-Encoding and the like describe the octets that came, not the ones that we made.

@@ -4,7 +4,7 @@
 //! remembered is which counts (`nc`) of a nonce were used, per account: a window, not a mark,
 //! because datagrams overtake each other.
 
-use crate::base::hash::{Secret, hex, md5_hex, sha256_hex};
+use crate::base::hash::{Secret, hex, md5_joined, sha256_joined};
 use crate::base::limits;
 use crate::base::now::Unix;
 use crate::service::record::AccountPut;
@@ -58,6 +58,8 @@ struct Used {
 
 /// The count of credentials without one: no other count of the nonce is taken after it.
 const ONCE: u32 = u32::MAX;
+/// H(A1) of accounts that do not exist.
+const NOBODY: &str = "00000000000000000000000000000000";
 const NONCE_DIGITS: usize = 8 + 8 + 32;
 
 /// A nonce for `aor`, fresh at `now`. `serial` makes nonces of one second differ.
@@ -111,12 +113,7 @@ pub fn verify(
     let Some(auth) = credentials_for(request, realm) else {
         return Verdict::Challenge;
     };
-    let nobody = AccountPut {
-        ha1_md5: String::from("00000000000000000000000000000000"),
-        ha1_sha256: String::from("00000000000000000000000000000000"),
-        sha256_only: false,
-    };
-    let right = response_matches(request, &auth, user, account.unwrap_or(&nobody), algorithms);
+    let right = response_matches(request, &auth, user, account, algorithms);
     if !right || account.is_none() {
         return Verdict::Challenge;
     }
@@ -155,7 +152,7 @@ fn response_matches(
     request: &Request,
     auth: &AuthParams,
     user: &str,
-    account: &AccountPut,
+    account: Option<&AccountPut>,
     algorithms: Algorithms,
 ) -> bool {
     let value = |name| auth.params.value(name);
@@ -165,29 +162,29 @@ fn response_matches(
         return false;
     };
     let algorithm = auth.params.value("algorithm").unwrap_or_else(|| "MD5".into());
-    let offered = offered(Some(account), algorithms);
-    let (ha1, h): (&str, fn(&[u8]) -> String) = if algorithm.eq_ignore_ascii_case("MD5") {
+    let offered = offered(account, algorithms);
+    let (ha1, h): (&str, fn(&[&str]) -> String) = if algorithm.eq_ignore_ascii_case("MD5") {
         if !offered.md5 {
             return false;
         }
-        (&account.ha1_md5, md5_hex)
+        (account.map_or(NOBODY, |a| &a.ha1_md5), md5_joined)
     } else if algorithm.eq_ignore_ascii_case("SHA-256") {
         if !offered.sha256 {
             return false;
         }
-        (&account.ha1_sha256, sha256_hex)
+        (account.map_or(NOBODY, |a| &a.ha1_sha256), sha256_joined)
     } else {
         return false;
     };
-    let ha2 = h(format!("{}:{uri}", request.method.as_str()).as_bytes());
+    let ha2 = h(&[request.method.as_str(), &uri]);
     let expected = match auth.params.value("qop") {
         Some(qop) if qop.eq_ignore_ascii_case("auth") => {
             let nc = auth.params.value("nc").unwrap_or_default();
             let cnonce = auth.params.value("cnonce").unwrap_or_default();
-            h(format!("{ha1}:{nonce}:{nc}:{cnonce}:{qop}:{ha2}").as_bytes())
+            h(&[ha1, &nonce, &nc, &cnonce, &qop, &ha2])
         }
         Some(_) => return false,
-        None => h(format!("{ha1}:{nonce}:{ha2}").as_bytes()),
+        None => h(&[ha1, &nonce, &ha2]),
     };
     let name = auth.params.value("username").unwrap_or_default();
     let right = expected.as_bytes().ct_eq(response.to_ascii_lowercase().as_bytes());
@@ -289,10 +286,10 @@ mod tests {
             password: &str,
             algorithm: &str,
         ) -> Verdict {
-            let h = if algorithm == "MD5" { md5_hex } else { sha256_hex };
-            let ha1 = h(format!("alice:a.example:{password}").as_bytes());
-            let ha2 = h(b"REGISTER:sip:a.example");
-            let response = h(format!("{ha1}:{nonce}:{nc:08x}:c:auth:{ha2}").as_bytes());
+            let h = if algorithm == "MD5" { md5_joined } else { sha256_joined };
+            let ha1 = h(&["alice", "a.example", password]);
+            let ha2 = h(&["REGISTER", "sip:a.example"]);
+            let response = h(&[&ha1, nonce, &format!("{nc:08x}"), "c", "auth", &ha2]);
             let text = format!(
                 "REGISTER sip:a.example SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\n\
                  From: <sip:alice@a.example>;tag=1\r\nTo: <sip:alice@a.example>\r\nCall-ID: 1\r\n\

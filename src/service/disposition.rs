@@ -7,6 +7,8 @@
 //! | asked (CPIM, imdn.Disposition-Notification) | IMDN to his CPM devices and the device that asked | the same |
 //! | did not ask | nothing (RFC 5438 §7.2) | one line of text to the device that sent it |
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::base::hash::{fingerprint, hex};
@@ -164,10 +166,9 @@ fn dispose(
     }
     let (receipt, octets) = receipt(tables, now, ix, &entry, what);
     let number = receipt.no;
-    let mut receipt = receipt;
-    let (more, blobs) = with_content(&mut receipt, &octets);
+    let (more, blobs) = with_content(receipt, &octets);
     records.extend(more);
-    submit(tables, now, ix, &records, blobs, vec![Then::Offer(number)], out);
+    submit(tables, now, ix, &records, blobs, [Then::Offer(number)], out);
     if let Some(item) = tables.user_mut(ix).mailbox.item_mut(number) {
         item.octets = Some(octets);
     }
@@ -180,7 +181,7 @@ pub fn if_nobody_is_left(tables: &mut Tables, now: Now, ix: UserIx, no: EntryNo,
     let received = item.entry.direction == Direction::Received;
     if received && item.open.is_empty() && !item.delivered {
         out.push_back(Act::Note(Note::Undelivered {
-            message_id: item.entry.message_id.clone(),
+            message_id: item.entry.message_id.to_string(),
             why: "every device refused it, or it expired",
         }));
         dispose(tables, now, ix, no, Disposition::Failed, Vec::new(), out);
@@ -235,24 +236,24 @@ pub fn refused_late(
 ) {
     let about = format!("failed {}", entry.message_id);
     let text = notice_text(tables, ix, entry, &format!("refused with {status}"));
-    let to = tables.user(ix).aor.to_string();
+    let to = tables.user(ix).aor.clone();
     let owed = match entry.device {
         Some(device) => Debtor::Device(device),
         None => Debtor::Account,
     };
-    let mut notice = EntryPut {
+    let notice = EntryPut {
         no: tables.user(ix).mailbox.next(),
         class: Class::Notice,
         direction: Direction::Received,
-        message_id: own_id(tables, ix, entry.no, "notice"),
+        message_id: own_id(tables, ix, entry.no, "notice").into(),
         owed: vec![owed],
         about: Some(about),
         ..from_system(&to, now)
     };
     let octets = Bytes::from(text);
     let number = notice.no;
-    let (records, blobs) = with_content(&mut notice, &octets);
-    submit(tables, now, ix, &records, blobs, vec![Then::Pump(number)], out);
+    let (records, blobs) = with_content(notice, &octets);
+    submit(tables, now, ix, &records, blobs, [Then::Pump(number)], out);
     watch_expiry(tables, ix, out);
 }
 
@@ -270,8 +271,8 @@ pub fn for_sender(tables: &Tables, ix: UserIx, entry: &mut EntryPut, octets: Byt
         let owed = device.filter(|d| user.location.device(*d).is_some());
         entry.owed = vec![owed.map_or(Debtor::Account, Debtor::Device)];
         entry.class = Class::Notice;
-        entry.from_value = system_address(&user.aor).into_bytes();
-        entry.content_type = b"text/plain;charset=utf-8".to_vec();
+        entry.from_value = system_address(&user.aor).into();
+        entry.content_type = PLAIN_TEXT;
         return Bytes::from(text);
     }
     entry.owed = user
@@ -282,6 +283,9 @@ pub fn for_sender(tables: &Tables, ix: UserIx, entry: &mut EntryPut, octets: Byt
         .collect();
     octets
 }
+
+/// What our own lines to users are.
+const PLAIN_TEXT: Bytes = Bytes::from_static(b"text/plain;charset=utf-8");
 
 // --- writing ----------------------------------------------------------------------------------
 
@@ -301,7 +305,7 @@ fn receipt(
     };
     let message_id = own_id(tables, ix, entry.no, word);
     let document = Imdn {
-        message_id: entry.message_id.clone(),
+        message_id: entry.message_id.to_string(),
         datetime: entry.date.clone().unwrap_or_else(|| rfc3339(entry.taken)),
         recipient_uri: Some(user.aor.to_string()),
         original_recipient_uri: Some(user.aor.to_string()),
@@ -316,13 +320,13 @@ fn receipt(
         no: user.mailbox.next(),
         class: Class::Receipt,
         direction: Direction::Sent,
-        from: user.aor.to_string(),
-        from_value: format!("<{}>", user.aor).into_bytes(),
+        from: user.aor.clone(),
+        from_value: format!("<{}>", user.aor).into(),
         to: entry.from.clone(),
         fingerprint: fingerprint(&[message_id.as_bytes()]),
-        message_id,
-        headers: conversation_lines(&entry.headers),
-        content_type: b"message/cpim".to_vec(),
+        message_id: message_id.into(),
+        headers: conversation_lines(&entry.headers).into(),
+        content_type: Bytes::from_static(b"message/cpim"),
         size: 0,
         body: BodyAt::Record,
         taken: now.unix,
@@ -356,7 +360,7 @@ fn conversation_lines(lines: &[u8]) -> Vec<u8> {
 
 fn notice_text(tables: &Tables, ix: UserIx, entry: &EntryPut, why: &str) -> String {
     let own = &tables.user(ix).aor;
-    let other = if entry.from == **own { &entry.to } else { &entry.from };
+    let other = if entry.from == *own { &entry.to } else { &entry.from };
     format!("Your message to {other} of {} was not delivered: {why}.", rfc3339(entry.taken))
 }
 
@@ -364,18 +368,18 @@ fn system_address(aor: &str) -> String {
     format!("<sip:{}>", account::split(aor).1)
 }
 
-fn from_system(to: &str, now: Now) -> EntryPut {
+fn from_system(to: &Arc<str>, now: Now) -> EntryPut {
     EntryPut {
         no: 0,
         class: Class::Notice,
         direction: Direction::Received,
-        from: format!("sip:{}", account::split(to).1),
-        from_value: system_address(to).into_bytes(),
-        to: to.to_owned(),
-        message_id: String::new(),
+        from: format!("sip:{}", account::split(to).1).into(),
+        from_value: system_address(to).into(),
+        to: to.clone(),
+        message_id: "".into(),
         fingerprint: 0,
-        headers: Vec::new(),
-        content_type: b"text/plain;charset=utf-8".to_vec(),
+        headers: Bytes::new(),
+        content_type: PLAIN_TEXT,
         size: 0,
         body: BodyAt::Record,
         taken: now.unix,

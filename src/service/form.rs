@@ -52,15 +52,12 @@ pub fn forms(kind: Kind, entry: &EntryPut) -> &'static [Form] {
     if entry.class != Class::Message {
         return &[Form::Original];
     }
-    let media = MediaType::parse(&entry.content_type).ok();
-    let is = |what: &str| media.as_ref().is_some_and(|m| m.is(what));
-    let multipart = media.as_ref().is_some_and(|m| m.top() == "multipart");
+    let cpim = mime::is(&entry.content_type, "message/cpim");
+    let multipart = mime::is_multipart(&entry.content_type);
     match kind {
-        Kind::Cpm if is("message/cpim") => &[Form::Original, Form::Unwrapped, Form::Line],
+        Kind::Cpm if cpim => &[Form::Original, Form::Unwrapped, Form::Line],
         Kind::Cpm => &[Form::Wrapped, Form::Original, Form::Line],
-        Kind::Plain if is("message/cpim") || multipart => {
-            &[Form::Original, Form::Unwrapped, Form::Line]
-        }
+        Kind::Plain if cpim || multipart => &[Form::Original, Form::Unwrapped, Form::Line],
         Kind::Plain => &[Form::Original, Form::Line],
     }
 }
@@ -73,10 +70,9 @@ pub fn render(form: Form, entry: &EntryPut, octets: &Bytes) -> Option<Body> {
         octets: Bytes::from(text),
     };
     match form {
-        Form::Original => Some(Body {
-            content_type: Bytes::copy_from_slice(&entry.content_type),
-            octets: octets.clone(),
-        }),
+        Form::Original => {
+            Some(Body { content_type: entry.content_type.clone(), octets: octets.clone() })
+        }
         Form::Wrapped => Some(wrap(entry, octets)),
         Form::Unwrapped => mime::first_text(&entry.content_type, octets).map(text),
         Form::Line => Some(text(line(entry, octets))),
@@ -121,7 +117,7 @@ fn wanted(asked: Asked) -> Wanted {
 /// (docs/WIRE.md).
 fn line(entry: &EntryPut, octets: &Bytes) -> String {
     let from = NameAddr::parse(&entry.from_value).ok().and_then(|n| n.display);
-    let from = from.unwrap_or_else(|| entry.from.clone());
+    let from = from.unwrap_or_else(|| entry.from.to_string());
     let size = human_size(octets.len());
     let about = match mime::first_text(&entry.content_type, octets) {
         Some(text) => {

@@ -90,7 +90,7 @@ pub fn submit(
     ix: UserIx,
     records: &[Record],
     blobs: Vec<Blob>,
-    then: Vec<Then>,
+    then: impl IntoIterator<Item = Then>,
     out: &mut Out,
 ) {
     let mut rest = records;

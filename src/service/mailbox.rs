@@ -2,6 +2,7 @@
 //! log; sending is in `delivery.rs`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -19,7 +20,8 @@ use crate::service::tu::{Act, Content, Held, Out, Tables, Timer, UserIx};
 /// The messages of one user that still matter to somebody.
 #[derive(Debug, Default)]
 pub struct Mailbox {
-    items: BTreeMap<EntryNo, Item>,
+    // Boxed, as the lanes are: a node has room for eleven, and most users have one or none.
+    items: BTreeMap<EntryNo, Box<Item>>,
     /// When each item that can expire does so.
     expiring: BTreeSet<(Mono, EntryNo)>,
     /// Entries that a device or the other side has yet to take.
@@ -29,7 +31,7 @@ pub struct Mailbox {
     /// What was taken before, by key.
     seen: HashMap<u128, Seen>,
     /// One queue per device that is owed something.
-    pub lanes: BTreeMap<DeviceNo, Lane>,
+    pub lanes: BTreeMap<DeviceNo, Box<Lane>>,
     /// Senders that wait for the other side.
     pub pending: BTreeMap<EntryNo, Pending>,
     last: EntryNo,
@@ -39,7 +41,7 @@ pub struct Mailbox {
 #[derive(Debug)]
 pub struct Item {
     /// What it is.
-    pub entry: Box<EntryPut>,
+    pub entry: Arc<EntryPut>,
     /// Its content, while it is being delivered.
     pub octets: Option<Bytes>,
     /// Where its content stands.
@@ -102,17 +104,17 @@ impl Mailbox {
     /// The entry, if it still matters.
     #[must_use]
     pub fn item(&self, no: EntryNo) -> Option<&Item> {
-        self.items.get(&no)
+        self.items.get(&no).map(Box::as_ref)
     }
 
     /// The entry, to change what is not durable.
     pub fn item_mut(&mut self, no: EntryNo) -> Option<&mut Item> {
-        self.items.get_mut(&no)
+        self.items.get_mut(&no).map(Box::as_mut)
     }
 
     /// All entries that still matter, oldest first.
     pub fn items(&self) -> impl Iterator<Item = (EntryNo, &Item)> {
-        self.items.iter().map(|(no, item)| (*no, item))
+        self.items.iter().map(|(no, item)| (*no, &**item))
     }
 
     /// How many entries wait for somebody.
@@ -180,8 +182,7 @@ impl Mailbox {
     // --- the fold -----------------------------------------------------------------------------
 
     /// Folds a new entry.
-    pub fn put(&mut self, now: Now, put: &EntryPut) {
-        let mut entry = Box::new(put.clone());
+    pub fn put(&mut self, now: Now, entry: &Arc<EntryPut>) {
         let no = entry.no;
         self.last = self.last.max(no);
         let id = key(entry.direction, &entry.from, &entry.to, &entry.message_id);
@@ -203,7 +204,7 @@ impl Mailbox {
                 BodyAt::Record => None,
             },
             had: entry.owed.iter().filter_map(Debtor::device).collect(),
-            open: std::mem::take(&mut entry.owed),
+            open: entry.owed.clone(),
             delivered: false,
             displayed: false,
             failed: false,
@@ -211,7 +212,7 @@ impl Mailbox {
             expires: now.mono.after(now.unix.until(entry.expires)),
             stored: false,
             replayed: false,
-            entry,
+            entry: entry.clone(),
         };
         for debtor in &item.open {
             match debtor {
@@ -225,7 +226,7 @@ impl Mailbox {
             self.forget_failed(&item.entry);
         }
         self.expiring.insert((item.expires, no));
-        self.items.insert(no, item);
+        self.items.insert(no, Box::new(item));
         self.count(no);
     }
 
@@ -396,17 +397,17 @@ impl Mailbox {
 }
 
 /// The records of an entry, and the file that a large content becomes.
-pub fn with_content(entry: &mut EntryPut, octets: &Bytes) -> (Vec<Record>, Vec<Blob>) {
+pub fn with_content(mut entry: EntryPut, octets: &Bytes) -> (Vec<Record>, Vec<Blob>) {
     #[expect(clippy::cast_possible_truncation, reason = "bodies are bounded far below 4 GiB")]
     let size = octets.len() as u32;
     entry.size = size;
-    if octets.len() + octets_beside(entry) > limits::INLINE_BODY_OCTETS_MAX {
+    if octets.len() + octets_beside(&entry) > limits::INLINE_BODY_OCTETS_MAX {
         let blob = Blob { name: sha256_hex(octets), octets: octets.clone() };
         entry.body = BodyAt::Blob(blob.name.clone());
-        return (vec![Record::EntryPut(Box::new(entry.clone()))], vec![blob]);
+        return (vec![Record::EntryPut(Arc::new(entry))], vec![blob]);
     }
     entry.body = BodyAt::Record;
-    (vec![Record::EntryPut(Box::new(entry.clone())), Record::Body(octets.clone())], Vec::new())
+    (vec![Record::EntryPut(Arc::new(entry)), Record::Body(octets.clone())], Vec::new())
 }
 
 /// What the record of an entry adds to its content, about.

@@ -12,6 +12,7 @@
 //! | recipient's mailbox full | 480 with Retry-After |
 //! | store broken | 503 with Retry-After |
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -41,9 +42,9 @@ use crate::syntax::sip::{Name, NameAddr, Request, Uri};
 pub const ACCEPT: &str = "text/plain, message/cpim, message/imdn+xml, multipart/mixed, */*;q=0.5";
 
 /// Handles a MESSAGE of the proven user `ix`.
-pub fn submitted(tables: &mut Tables, now: Now, ix: UserIx, asker: Asker, out: &mut Out) {
-    if let Err(refusal) = try_submit(tables, now, ix, &asker, out) {
-        out.push_back(Act::Answer(Answer::refuse(&asker, &refusal)));
+pub fn submitted(tables: &mut Tables, now: Now, ix: UserIx, asker: &Asker, out: &mut Out) {
+    if let Err(refusal) = try_submit(tables, now, ix, asker, out) {
+        out.push_back(Act::Answer(Answer::refuse(asker, &refusal)));
     }
 }
 
@@ -88,9 +89,11 @@ fn try_submit(
     if !tables.store_takes() {
         return Err(store_unavailable());
     }
-    if tables.find(&to).is_none_or(|r| tables.user(r).account.is_none()) {
+    let recipient = tables.find(&to).map(|ix| tables.user(ix));
+    let Some(to) = recipient.filter(|user| user.account.is_some()).map(|user| user.aor.clone())
+    else {
         return Err(Refusal::of(404, "No such account here"));
-    }
+    };
     let entry = sent_entry(tables, now, ix, asker, cpim.as_ref(), to)?;
     keep(tables, now, ix, asker, entry, request.body.clone(), out);
     Ok(())
@@ -102,7 +105,7 @@ fn keep(
     now: Now,
     ix: UserIx,
     asker: &Asker,
-    mut entry: EntryPut,
+    entry: EntryPut,
     octets: Bytes,
     out: &mut Out,
 ) {
@@ -117,14 +120,14 @@ fn keep(
             }
             return;
         }
-        Known::Other => {
-            out.push_back(Act::Note(Note::SameIdOtherBody { message_id: entry.message_id.clone() }))
-        }
+        Known::Other => out.push_back(Act::Note(Note::SameIdOtherBody {
+            message_id: entry.message_id.to_string(),
+        })),
         Known::New => {}
     }
     let no = entry.no;
-    let (records, blobs) = with_content(&mut entry, &octets);
-    submit(tables, now, ix, &records, blobs, vec![Then::Offer(no)], out);
+    let (records, blobs) = with_content(entry, &octets);
+    submit(tables, now, ix, &records, blobs, [Then::Offer(no)], out);
     let mailbox = &mut tables.user_mut(ix).mailbox;
     mailbox.pending.insert(no, Pending { held, stored: None });
     if let Some(item) = mailbox.item_mut(no) {
@@ -164,7 +167,7 @@ pub fn offer_again(tables: &mut Tables, ix: UserIx, no: EntryNo, out: &mut Out) 
         (Some(octets), _) => out.push_back(Act::Offer(Box::new(Offer {
             from: ix,
             sent: no,
-            entry: (*item.entry).clone(),
+            entry: item.entry.clone(),
             octets: octets.clone(),
         }))),
         (None, Some(at)) => {
@@ -195,14 +198,16 @@ pub fn take(tables: &mut Tables, now: Now, offer: Offer, out: &mut Out) {
     let refuse = |status, out: &mut Out| {
         out.push_back(Act::Offered { from, no: sent, status });
     };
-    let to = entry.forward.clone().unwrap_or_else(|| entry.to.clone());
-    let Some(ix) = tables.find(&to).filter(|ix| tables.user(*ix).account.is_some()) else {
+    let to = entry.forward.as_ref().unwrap_or(&entry.to);
+    let Some(ix) = tables.find(to).filter(|ix| tables.user(*ix).account.is_some()) else {
         return refuse(404, out);
     };
     if !tables.store_takes() {
         return refuse(503, out);
     }
-    let mut entry = EntryPut { direction: Direction::Received, forward: None, ..entry };
+    let mut entry = EntryPut::clone(&entry);
+    entry.direction = Direction::Received;
+    entry.forward = None;
     let taken = Then::Taken { no: None, from, sent };
     match tables.user(ix).mailbox.known(&entry) {
         Known::Same(_) if tables.user(ix).log.is_stored() => return refuse(202, out),
@@ -227,9 +232,9 @@ pub fn take(tables: &mut Tables, now: Now, offer: Offer, out: &mut Out) {
         return refuse(202, out);
     }
     let no = entry.no;
-    let (records, blobs) = with_content(&mut entry, &octets);
+    let (records, blobs) = with_content(entry, &octets);
     let then = Then::Taken { no: Some(no), from, sent };
-    submit(tables, now, ix, &records, blobs, vec![then], out);
+    submit(tables, now, ix, &records, blobs, [then], out);
     if let Some(item) = tables.user_mut(ix).mailbox.item_mut(no) {
         item.octets = Some(octets);
     }
@@ -294,13 +299,10 @@ fn refusal(status: u16) -> Refusal {
 
 // --- who --------------------------------------------------------------------------------------
 
-/// The sender is the account whose credentials were used, whatever the headers say.
+/// The sender is the account whose credentials were used, and From names it: by From the account
+/// was looked up. No other header may name somebody else.
 fn check_identity(tables: &Tables, ix: UserIx, request: &Request) -> Result<(), Refusal> {
     let own = &*tables.user(ix).aor;
-    let from = request.from()?;
-    if tables.settings.domains.aor(&from.uri).as_deref() != Some(own) {
-        return Err(Refusal::of(403, "From is not the authenticated account"));
-    }
     for value in request.headers.list(Name::PPreferredIdentity) {
         let named = NameAddr::parse(value)
             .map_err(|_| Refusal::of(400, "Malformed P-Preferred-Identity header"))?;
@@ -397,13 +399,13 @@ fn sent_entry(
     ix: UserIx,
     asker: &Asker,
     cpim: Option<&Cpim>,
-    to: String,
+    to: Arc<str>,
 ) -> Result<EntryPut, Refusal> {
     let request = &asker.request;
     let own_id = cpim.and_then(Cpim::message_id);
     let message_id = match own_id {
-        Some(id) => id.to_owned(),
-        None => request.call_id()?.to_owned(),
+        Some(id) => id,
+        None => request.call_id()?,
     };
     let mut headers = end_to_end(request);
     if headers.len() > limits::END_TO_END_OCTETS_MAX {
@@ -412,7 +414,8 @@ fn sent_entry(
     for name in [Name::ConversationId, Name::ContributionId] {
         if request.headers.get(name).is_none() {
             let made = tables.ids.uuid();
-            headers.extend_from_slice(format!("{}: {made}\r\n", name.as_str()).as_bytes());
+            let line = [name.as_str().as_bytes(), b": ", made.as_bytes(), b"\r\n"];
+            line.iter().for_each(|part| headers.extend_from_slice(part));
         }
     }
     if let Some(service) = request.headers.get(Name::PPreferredService) {
@@ -426,7 +429,9 @@ fn sent_entry(
     });
     let user = tables.user(ix);
     let device = sending_device(tables, ix, asker);
-    let content_type = request.headers.get(Name::ContentType).unwrap_or_default().to_vec();
+    // A copy: a slice would keep the whole packet.
+    let content_type =
+        Bytes::copy_from_slice(request.headers.get(Name::ContentType).unwrap_or_default());
     let copies = user
         .location
         .devices()
@@ -434,21 +439,20 @@ fn sent_entry(
         .map(|d| Debtor::Device(d.no))
         .collect();
     let from = request.from()?;
-    let canonical = format!("<{}>", user.aor);
     let from_value = match from.display {
-        Some(name) => format!("{} {canonical}", quoted(&name)),
-        None => canonical,
+        Some(name) => format!("{} <{}>", quoted(&name), user.aor),
+        None => format!("<{}>", user.aor),
     };
     let wanted = cpim.map(Cpim::dispositions).unwrap_or_default();
     Ok(EntryPut {
         no: user.mailbox.next(),
         class: Class::Message,
         direction: Direction::Sent,
-        from: user.aor.to_string(),
-        from_value: from_value.into_bytes(),
-        message_id,
+        from: user.aor.clone(),
+        from_value: from_value.into(),
+        message_id: message_id.into(),
         fingerprint: fingerprint(&[&content_type, &request.body]),
-        headers,
+        headers: headers.into(),
         content_type,
         size: 0,
         body: BodyAt::Record,

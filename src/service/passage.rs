@@ -1,9 +1,14 @@
 //! The names of one message on its way to one device: Call-ID = f(message, device), branch =
 //! f(attempt). After a restart they come out the same, so we retransmit and never send anew.
 
-use crate::base::hash::{Secret, hex};
+use std::fmt::Write;
+
+use crate::base::hash::{Secret, hex, push_hex};
 use crate::base::ids::{BRANCH_COOKIE, Partition};
 use crate::service::record::{DeviceNo, EntryNo};
+
+/// What a Call-ID or branch of ours takes, about.
+const ID_OCTETS: usize = 32;
 
 /// The names of one message on its way to one device.
 pub struct Passage {
@@ -24,7 +29,10 @@ impl Passage {
         device: DeviceNo,
     ) -> Passage {
         let mac = key.mac(&[b"leg", aor.as_bytes(), &no.to_le_bytes(), &device.to_le_bytes()]);
-        let call_id = format!("{}-{no:x}.{device:x}.{}", partition.prefix(), hex(&mac[..8]));
+        let mut call_id = String::with_capacity(ID_OCTETS);
+        #[expect(clippy::expect_used, reason = "a String takes everything")]
+        write!(call_id, "{partition}-{no:x}.{device:x}.").expect("a String");
+        push_hex(&mut call_id, &mac[..8]);
         Passage { call_id, tag: hex(&mac[8..]) }
     }
 
@@ -32,8 +40,11 @@ impl Passage {
     #[must_use]
     pub fn branch(&self, key: &Secret, cseq: u32) -> String {
         let mac = key.mac(&[b"branch", self.call_id.as_bytes(), &cseq.to_le_bytes()]);
-        let partition = self.call_id.get(..3).unwrap_or_default();
-        format!("{BRANCH_COOKIE}{partition}{}", hex(&mac[..8]))
+        let mut branch = String::with_capacity(ID_OCTETS);
+        branch.push_str(BRANCH_COOKIE);
+        branch.push_str(self.call_id.get(..3).unwrap_or_default());
+        push_hex(&mut branch, &mac[..8]);
+        branch
     }
 
     /// The entry and device that a Call-ID of ours was made for, if it was made for this user.

@@ -5,6 +5,8 @@
 //! A payload is postcard, except that of [`Record::Body`], which is the octets themselves. A kind
 //! is never reused; a changed payload gets a new version and the old one stays readable.
 
+use std::sync::Arc;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +32,7 @@ pub enum Record {
     /// A device was forgotten, with all that it was owed.
     DeviceGone(DeviceNo),
     /// A message, receipt or notice came in or was sent.
-    EntryPut(Box<EntryPut>),
+    EntryPut(Arc<EntryPut>),
     /// The content of the entry in the record before.
     Body(Bytes),
     /// A device is owed an entry no longer.
@@ -166,7 +168,8 @@ pub struct Asked {
     pub displayed: bool,
 }
 
-/// One message, receipt or notice in a user's environment.
+/// One message, receipt or notice in a user's environment. Its long fields are shared: the record,
+/// the mailbox and the other side's entry hold the same octets.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct EntryPut {
     /// Its number in this user's environment.
@@ -176,19 +179,19 @@ pub struct EntryPut {
     /// Which side this user is on.
     pub direction: Direction,
     /// Address of record of the sender.
-    pub from: String,
+    pub from: Arc<str>,
     /// The sender's From value as written, without its tag.
-    pub from_value: Vec<u8>,
+    pub from_value: Bytes,
     /// Address of record of the recipient.
-    pub to: String,
+    pub to: Arc<str>,
     /// imdn.Message-ID, or the Call-ID of a plain sender.
-    pub message_id: String,
+    pub message_id: Arc<str>,
     /// Fingerprint of content type and content: the same id with another one is another message.
     pub fingerprint: u128,
     /// Header lines that travel from end to end, octets kept: `Name: value\r\n…`.
-    pub headers: Vec<u8>,
+    pub headers: Bytes,
     /// Content-Type as written; empty if there was none.
-    pub content_type: Vec<u8>,
+    pub content_type: Bytes,
     /// Octets of the content.
     pub size: u32,
     /// Where the content is.
@@ -204,7 +207,7 @@ pub struct EntryPut {
     /// Who is owed it in this user's environment.
     pub owed: Vec<Debtor>,
     /// The user it is still to be handed to.
-    pub forward: Option<String>,
+    pub forward: Option<Arc<str>>,
     /// The sender's device it came from, where that is known.
     pub device: Option<DeviceNo>,
     /// For receipts and notices: what they say and of which message, `delivered ID`, `displayed ID`
@@ -294,6 +297,8 @@ pub enum Damage {
 }
 
 const FRAME_OCTETS: usize = 1 + 1 + 4 + 4;
+/// What most payloads take that are no entries.
+const SMALL_PAYLOAD_OCTETS: usize = 24;
 /// What an entry takes as a rule, its frame and that of its content included.
 const ENTRY_OCTETS: usize = 640;
 
@@ -387,7 +392,7 @@ fn put<T: Serialize>(out: &mut BytesMut, kind: u8, payload: &T) {
 
 fn frame(out: &mut BytesMut, kind: u8, payload: impl FnOnce(&mut BytesMut)) {
     let start = out.len();
-    out.reserve(FRAME_OCTETS);
+    out.reserve(FRAME_OCTETS + SMALL_PAYLOAD_OCTETS);
     out.extend_from_slice(&[kind, 1, 0, 0, 0, 0]);
     payload(out);
     #[expect(clippy::cast_possible_truncation, reason = "bodies are at most 64 KiB")]

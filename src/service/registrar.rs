@@ -52,9 +52,9 @@ enum Order {
 }
 
 /// Handles a REGISTER of the proven user `ix`.
-pub fn register(tables: &mut Tables, now: Now, ix: UserIx, asker: Asker, out: &mut Out) {
-    match read_wish(tables, ix, &asker) {
-        Err(refusal) => out.push_back(Act::Answer(Answer::refuse(&asker, &refusal))),
+pub fn register(tables: &mut Tables, now: Now, ix: UserIx, asker: &Asker, out: &mut Out) {
+    match read_wish(tables, ix, asker) {
+        Err(refusal) => out.push_back(Act::Answer(Answer::refuse(asker, &refusal))),
         Ok(wish) => commit(tables, now, ix, asker, wish, out),
     }
 }
@@ -70,7 +70,7 @@ pub fn expire(tables: &mut Tables, now: Now, ix: UserIx, out: &mut Out) {
         .collect();
     if !due.is_empty() {
         let gone: Vec<Record> = due.iter().map(|no| gone(*no, None)).collect();
-        submit(tables, now, ix, &gone, Vec::new(), Vec::new(), out);
+        submit(tables, now, ix, &gone, Vec::new(), None, out);
         out.extend(due.into_iter().map(|device| Act::DeviceDown(ix, device)));
     }
     watch(tables, ix, out);
@@ -195,7 +195,7 @@ fn check_room(tables: &Tables, ix: UserIx, updates: &[Update]) -> Result<(), Ref
 
 // --- changing ---------------------------------------------------------------------------------
 
-fn commit(tables: &mut Tables, now: Now, ix: UserIx, asker: Asker, wish: Wish, out: &mut Out) {
+fn commit(tables: &mut Tables, now: Now, ix: UserIx, asker: &Asker, wish: Wish, out: &mut Out) {
     let mut puts: Vec<(BindingPut, Mono)> = Vec::new();
     let mut up: Vec<DeviceNo> = Vec::new();
     let mut down: Vec<DeviceNo> = Vec::new();
@@ -212,7 +212,7 @@ fn commit(tables: &mut Tables, now: Now, ix: UserIx, asker: Asker, wish: Wish, o
                 let device = update.device.unwrap_or(next);
                 next = next.max(device + 1);
                 up.push(device);
-                puts.extend(change(tables, now, ix, &asker, &update, device));
+                puts.extend(change(tables, now, ix, asker, &update, device));
             }
         }
     }
@@ -226,7 +226,7 @@ fn commit(tables: &mut Tables, now: Now, ix: UserIx, asker: Asker, wish: Wish, o
             Ok(()) => None,
         };
         if let Some(refusal) = refused {
-            out.push_back(Act::Answer(Answer::refuse(&asker, &refusal)));
+            out.push_back(Act::Answer(Answer::refuse(asker, &refusal)));
             return;
         }
         let put = puts.iter().map(|(put, _)| Record::BindingPut(put.clone()));
@@ -234,14 +234,14 @@ fn commit(tables: &mut Tables, now: Now, ix: UserIx, asker: Asker, wish: Wish, o
         let by = by.map(|(id, cseq)| (id.to_owned(), cseq.number));
         let gone = down.iter().map(|no| gone(*no, by.clone()));
         let records: Vec<Record> = put.chain(gone).collect();
-        submit(tables, now, ix, &records, Vec::new(), Vec::new(), out);
+        submit(tables, now, ix, &records, Vec::new(), None, out);
         for (put, expires) in puts {
             tables.user_mut(ix).location.settle(put.device, asker.flow, expires);
         }
         out.extend(down.into_iter().map(|device| Act::DeviceDown(ix, device)));
     }
     watch(tables, ix, out);
-    answer_when_stored(tables, now, ix, &asker, up, out);
+    answer_when_stored(tables, now, ix, asker, up, out);
 }
 
 /// Also a mere list tells only what is on disk, so it waits for what is under way.

@@ -375,7 +375,7 @@ pub struct Offer {
     /// The entry on the sender's side, for the answer.
     pub sent: EntryNo,
     /// The entry as the sender's side holds it.
-    pub entry: EntryPut,
+    pub entry: Arc<EntryPut>,
     /// Its content.
     pub octets: Bytes,
 }

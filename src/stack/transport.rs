@@ -1,8 +1,6 @@
 //! Flows, framing, `received` and `rport`, and where answers go (RFC 3261 §18, RFC 3581,
 //! keep-alives of RFC 5626 §4.4.1). Octets come in, whole messages go out; sockets are elsewhere.
 
-mod scan;
-
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
@@ -10,12 +8,11 @@ use bytes::Bytes;
 
 use crate::base::hash::fingerprint;
 use crate::base::limits::CONNECTIONS_MAX;
+use crate::syntax::sip::scan::{param, sent_by};
 use crate::syntax::sip::{
-    Fault, Frame, Framer, Message, Method, Name, Request, Response, Unreadable, Via, answer, read,
+    Fault, Frame, Framer, Host, Message, Method, Name, Request, Response, Unreadable, answer, read,
     stamp,
 };
-
-pub(in crate::stack) use self::scan::{param, sent_by};
 
 /// What carries a message.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -134,16 +131,6 @@ impl Transport {
             }
         }
     }
-
-    /// The value of the Via of a request of ours that leaves on `flow` (RFC 3261 §18.1.1, RFC
-    /// 3581 §3).
-    #[must_use]
-    pub fn via(&self, flow: &Flow, branch: &str) -> String {
-        let protocol = flow.protocol.as_str();
-        let listener = self.listeners.iter().find(|l| l.id == flow.listener);
-        let sent_by = listener.map_or_else(|| "unknown.invalid".to_owned(), Listener::sent_by);
-        format!("SIP/2.0/{protocol} {sent_by};branch={branch};rport")
-    }
 }
 
 impl Listener {
@@ -225,7 +212,8 @@ fn arrival(listeners: &[Listener], flow: Flow, message: Bytes, out: &mut Vec<Arr
         },
         Ok(Message::Response(response)) => {
             // RFC 3261 §18.1.2: a response whose sent-by is not ours MUST be dropped.
-            if response.via().is_ok_and(|via| is_ours(listeners, &via)) {
+            let via = response.headers.list(Name::Via).next().unwrap_or_default();
+            if is_ours(listeners, sent_by(via)) {
                 out.push(Arrival::Response(response));
             }
         }
@@ -252,14 +240,23 @@ fn refuse(request: &Request, flow: Flow, fault: &Fault, out: &mut Vec<Arrival>) 
     out.push(Arrival::Answer(writer.finish(b"")));
 }
 
-fn is_ours(listeners: &[Listener], via: &Via) -> bool {
-    let host = via.host.to_string();
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let port = via.port.unwrap_or(SIP_PORT);
-    listeners.iter().any(|l| {
-        let own = l.host.trim_start_matches('[').trim_end_matches(']');
-        l.local.port() == port && own.eq_ignore_ascii_case(host)
-    })
+fn is_ours(listeners: &[Listener], sent_by: &[u8]) -> bool {
+    // Blanks may stand around the colon (RFC 3261 §25.1).
+    let tight: Vec<u8>;
+    let spelled = if sent_by.iter().any(u8::is_ascii_whitespace) {
+        tight = sent_by.iter().copied().filter(|o| !o.is_ascii_whitespace()).collect();
+        &tight
+    } else {
+        sent_by
+    };
+    let Some((host, port)) = Host::with_port(spelled) else { return false };
+    let port = port.unwrap_or(SIP_PORT);
+    let is = |own: &str| match &host {
+        Host::Name(name) => own.eq_ignore_ascii_case(name),
+        Host::V4(v4) => own.parse() == Ok(*v4),
+        Host::V6(v6) => own.trim_matches(['[', ']']).parse() == Ok(*v6),
+    };
+    listeners.iter().any(|l| l.local.port() == port && is(&l.host))
 }
 
 /// The port of a sent-by without port (RFC 3261 §18.2.2).

@@ -45,6 +45,22 @@ pub struct MediaType {
     params: Vec<(String, String)>,
 }
 
+/// Whether a Content-Type value names `type/subtype`, in any case; its parameters are not read.
+#[must_use]
+pub fn is(content_type: &[u8], essence: &str) -> bool {
+    self::essence(content_type).eq_ignore_ascii_case(essence.as_bytes())
+}
+
+/// Whether a Content-Type value names a multipart type (RFC 2046 §5.1).
+#[must_use]
+pub fn is_multipart(content_type: &[u8]) -> bool {
+    split_once(essence(content_type), b'/').0.eq_ignore_ascii_case(b"multipart")
+}
+
+fn essence(content_type: &[u8]) -> &[u8] {
+    split_once(content_type, b';').0.trim_ascii()
+}
+
 impl MediaType {
     /// Reads the value of a Content-Type header. Type, subtype and parameter names become lower
     /// case, quoted values lose their quotes, all values their control characters; parameters

@@ -206,7 +206,7 @@ impl StoreError {
     /// Damage at one place. The user goes by partition: errors reach the log.
     pub(crate) fn damaged_at(dir: &Path, place: Option<(&str, Position)>, why: &str) -> StoreError {
         let at = place.map_or(String::new(), |(user, at)| {
-            let partition = Partition::of(user).prefix();
+            let partition = Partition::of(user);
             format!(" in partition {partition}, epoch {}, record {}", at.epoch, at.seq)
         });
         StoreError::damaged(dir, format!("{why}{at}"))

@@ -7,7 +7,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use crate::base::ids::BRANCH_COOKIE;
-use crate::stack::transport::{param, sent_by};
+use crate::syntax::sip::scan::{param, sent_by};
 use crate::syntax::sip::{Headers, Method, Name, Request};
 
 /// The name of one server transaction. Valid in the process that made it.

@@ -11,6 +11,7 @@ pub mod headers;
 pub mod msg;
 pub mod name;
 pub mod params;
+pub mod scan;
 pub mod uri;
 pub mod write;
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::header::{CSeq, NameAddr, Via};
 use super::headers::Headers;
 use super::name::{Method, Name};
+use super::scan::param;
 use super::uri::Uri;
 use crate::base::limits;
 
@@ -145,6 +146,12 @@ impl Request {
             400 => Fault::new(400, "Malformed Request-URI"),
             _ => fault,
         })
+    }
+
+    /// Whether To has a tag: the request belongs to a dialog (RFC 3261 §12.2.2).
+    #[must_use]
+    pub fn is_in_dialog(&self) -> bool {
+        self.headers.get(Name::To).is_some_and(|to| param(to, b"tag").is_some())
     }
 
     /// Max-Forwards, if there is one (RFC 3261 §20.22).

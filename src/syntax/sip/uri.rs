@@ -95,7 +95,8 @@ impl Host {
     }
 
     /// Host and port, from `host[:port]`.
-    pub(super) fn with_port(octets: &[u8]) -> Option<(Host, Option<u16>)> {
+    #[must_use]
+    pub fn with_port(octets: &[u8]) -> Option<(Host, Option<u16>)> {
         let end = match octets.first()? {
             b'[' => memchr::memchr(b']', octets)? + 1,
             _ => memchr::memchr(b':', octets).unwrap_or(octets.len()),
@@ -184,8 +185,7 @@ impl Uri {
         match self.scheme {
             Scheme::Sip | Scheme::Sips => {
                 let host = self.host.to_string().to_ascii_lowercase();
-                let host = host.strip_suffix('.').unwrap_or(&host);
-                Some(format!("sip:{}@{host}", unescape(user, is_unreserved)))
+                self.aor_at(host.strip_suffix('.').unwrap_or(&host))
             }
             Scheme::Tel => {
                 let number = number(user);
@@ -198,6 +198,19 @@ impl Uri {
             }
             Scheme::Other(_) => None,
         }
+    }
+
+    /// The address of record of this URI's user at `host`, whatever the URI itself says of the
+    /// host: `sip:user@host`. `None` without a user, and for other schemes.
+    #[must_use]
+    pub fn aor_at(&self, host: &str) -> Option<String> {
+        let user = self.user.as_deref().filter(|_| self.scheme.is_sip())?;
+        let mut out = String::with_capacity("sip:@".len() + user.len() + host.len());
+        out.push_str("sip:");
+        unescape_into(&mut out, user, is_unreserved);
+        out.push('@');
+        out.push_str(host);
+        Some(out)
     }
 
     /// Whether both mean the same resource (RFC 3261 §19.1.4, RFC 3966 §5). Not transitive: a
@@ -351,6 +364,11 @@ fn is_not_reserved(octet: u8) -> bool {
 /// Resolves the escapes of the octets that `plain` names, and spells the others in capitals.
 fn unescape(part: &str, plain: fn(u8) -> bool) -> String {
     let mut out = String::with_capacity(part.len());
+    unescape_into(&mut out, part, plain);
+    out
+}
+
+fn unescape_into(out: &mut String, part: &str, plain: fn(u8) -> bool) {
     let mut rest = part;
     while let Some((before, after)) = rest.split_once('%') {
         out.push_str(before);
@@ -365,7 +383,6 @@ fn unescape(part: &str, plain: fn(u8) -> bool) -> String {
         rest = after.get(hex.len()..).unwrap_or_default();
     }
     out.push_str(rest);
-    out
 }
 
 fn number(spelled: &str) -> String {

@@ -1,6 +1,7 @@
 //! The only way octets of SIP leave: start line, names and framing are ours, values stay as given.
 
-use std::net::SocketAddr;
+use std::fmt::Write;
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -36,7 +37,7 @@ impl Writer {
         let mut out = BytesMut::with_capacity(RESPONSE_OCTETS);
         let reason = if reason.is_empty() { reason_phrase(status) } else { reason };
         out.put_slice(b"SIP/2.0 ");
-        out.put_slice(status.to_string().as_bytes());
+        put_number(&mut out, usize::from(status));
         out.put_u8(b' ');
         put_value(&mut out, reason.as_bytes());
         out.put_slice(b"\r\n");
@@ -46,8 +47,16 @@ impl Writer {
     /// Adds a header line. Content-Length is left to [`Writer::finish`], and [`Name::Other`] has no
     /// spelling: both are ignored.
     pub fn header(&mut self, name: Name, value: impl AsRef<[u8]>) -> &mut Writer {
+        self.joined(name, &[value.as_ref()])
+    }
+
+    /// Adds a header line whose value is these parts, one behind the other.
+    pub fn joined(&mut self, name: Name, parts: &[&[u8]]) -> &mut Writer {
         if !matches!(name, Name::ContentLength | Name::Other) {
-            self.line(name.as_str().as_bytes(), value.as_ref());
+            self.out.put_slice(name.as_str().as_bytes());
+            self.out.put_slice(b": ");
+            parts.iter().for_each(|part| put_value(&mut self.out, part));
+            self.out.put_slice(b"\r\n");
         }
         self
     }
@@ -77,8 +86,9 @@ impl Writer {
     /// Adds Content-Length, the empty line and the body.
     #[must_use]
     pub fn finish(mut self, body: &[u8]) -> Bytes {
-        self.line(b"Content-Length", body.len().to_string().as_bytes());
-        self.out.put_slice(b"\r\n");
+        self.out.put_slice(b"Content-Length: ");
+        put_number(&mut self.out, body.len());
+        self.out.put_slice(b"\r\n\r\n");
         self.out.put_slice(body);
         self.out.freeze()
     }
@@ -91,6 +101,8 @@ impl Writer {
     }
 }
 
+/// What a stamp adds: an address and a port with their names.
+const STAMP_OCTETS: usize = 80;
 /// Most answers without a body are a little shorter.
 const RESPONSE_OCTETS: usize = 640;
 
@@ -100,9 +112,9 @@ const RESPONSE_OCTETS: usize = 640;
 pub fn answer(req: &Request, status: u16, reason: &str, to_tag: Option<&str>) -> Writer {
     let mut writer = Writer::response(status, reason);
     writer.copy(&req.headers, Name::Via).copy(&req.headers, Name::From);
-    let tag = to_tag.filter(|_| req.to().is_ok_and(|to| to.tag().is_none()));
+    let tag = to_tag.filter(|_| !req.is_in_dialog());
     match (req.headers.get(Name::To), tag) {
-        (Some(to), Some(tag)) => writer.header(Name::To, [to, b";tag=", tag.as_bytes()].concat()),
+        (Some(to), Some(tag)) => writer.joined(Name::To, &[to, b";tag=", tag.as_bytes()]),
         (Some(to), None) => writer.header(Name::To, to),
         (None, _) => &mut writer,
     };
@@ -117,32 +129,49 @@ pub fn answer(req: &Request, status: u16, reason: &str, to_tag: Option<&str>) ->
 pub fn stamp(req: &Request, peer: SocketAddr) -> Request {
     let value = req.headers.get(Name::Via).unwrap_or_default();
     let top = elements(value).next().unwrap_or_default();
-    let (Some(line), Ok(mut via)) = (req.headers.position(Name::Via), Via::parse(top)) else {
+    let (Some(line), Ok(via)) = (req.headers.position(Name::Via), Via::parse(top)) else {
         return req.clone();
     };
     let address = peer.ip().to_canonical();
     let sent_by = match via.host {
         super::uri::Host::Name(_) => None,
         super::uri::Host::V4(v4) => Some(v4.into()),
-        super::uri::Host::V6(v6) => Some(std::net::IpAddr::from(v6).to_canonical()),
+        super::uri::Host::V6(v6) => Some(IpAddr::from(v6).to_canonical()),
     };
-    let before = via.params.to_string();
-    // A peer may not tell us where it is.
-    via.params.remove("received");
-    if via.rport().is_some() {
-        via.params.set("rport", Some(&peer.port().to_string()));
+    let asked = via.rport().is_some();
+    if !asked && sent_by == Some(address) && !via.params.has("received") {
+        return req.clone();
     }
-    if via.rport().is_some() || sent_by != Some(address) {
-        via.params.set("received", Some(&address.to_string()));
-    }
-    if via.params.to_string() == before {
+    let mut new = BytesMut::with_capacity(top.len() + STAMP_OCTETS);
+    let received = Some(address).filter(|_| asked || sent_by != Some(address));
+    if stamped(&mut new, &via, peer.port(), received).is_err() {
         return req.clone();
     }
     // Leading commas are no value; they go with the old one.
     let lead = (top.as_ptr() as usize).saturating_sub(value.as_ptr() as usize);
-    let new = via.to_string();
-    let headers = req.headers.with_start_of_value(line, lead + top.len(), new.as_bytes());
+    let headers = req.headers.with_start_of_value(line, lead + top.len(), &new);
     Request { headers, ..req.clone() }
+}
+
+/// The Via with what we saw of its sender in place of what it says of itself.
+fn stamped(out: &mut BytesMut, via: &Via, port: u16, received: Option<IpAddr>) -> std::fmt::Result {
+    write!(out, "SIP/2.0/{} {}", via.transport, via.host)?;
+    if let Some(port) = via.port {
+        write!(out, ":{port}")?;
+    }
+    for (name, value) in via.params.iter() {
+        match value {
+            _ if name.eq_ignore_ascii_case("rport") => write!(out, ";rport={port}")?,
+            // A peer may not tell us where it is.
+            _ if name.eq_ignore_ascii_case("received") => {}
+            Some(value) => write!(out, ";{name}={value}")?,
+            None => write!(out, ";{name}")?,
+        }
+    }
+    match received {
+        Some(address) => write!(out, ";received={address}"),
+        None => Ok(()),
+    }
 }
 
 /// The phrase that the RFCs give a status; `Unknown` for one they do not name.
@@ -236,6 +265,11 @@ fn put_value(out: &mut BytesMut, value: &[u8]) {
             }
         }
     }
+}
+
+#[expect(clippy::expect_used, reason = "a growing buffer takes everything")]
+fn put_number(out: &mut BytesMut, number: usize) {
+    write!(out, "{number}").expect("a growing buffer");
 }
 
 /// A part of the request line: a blank inside would move the parts behind it.

@@ -2,7 +2,8 @@
 //! request is asked for must not cost a whole parse.
 
 /// `host:port` of a Via value as spelled: what stands between transport and first parameter.
-pub(in crate::stack) fn sent_by(via: &[u8]) -> &[u8] {
+#[must_use]
+pub fn sent_by(via: &[u8]) -> &[u8] {
     let head = via.split(|o| *o == b';').next().unwrap_or_default();
     let transport = head.splitn(3, |o| *o == b'/').nth(2).unwrap_or_default().trim_ascii_start();
     let word = transport.iter().take_while(|o| !o.is_ascii_whitespace()).count();
@@ -11,7 +12,8 @@ pub(in crate::stack) fn sent_by(via: &[u8]) -> &[u8] {
 
 /// The value of a header parameter as spelled, blanks around it left out; cut outside of quotes
 /// and angle brackets. `None` also for a parameter without a value.
-pub(in crate::stack) fn param<'a>(value: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+#[must_use]
+pub fn param<'a>(value: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let (mut quoted, mut bracket, mut escaped) = (false, false, false);
     let parts = value.split(|o| {
         let plain = !quoted && !bracket;
