@@ -4,7 +4,7 @@ use bytes::Bytes;
 use cpmd::node::{Question, Reply};
 use cpmd::service::account::credentials;
 use cpmd::syntax::cpim::Wanted;
-use cpmd::syntax::sip::Method;
+use cpmd::syntax::sip::{Method, Name};
 use cpmd::ua::Answers;
 
 use crate::sim::device::{self, password};
@@ -175,4 +175,19 @@ fn a_forged_identity_has_no_other_way_in() {
         ask("large").header("X-Large", &"x".repeat(3900)).header("X-Larger", &"x".repeat(900));
     large.body = Bytes::from_static(b"hi");
     assert_eq!(w.asks(raw, &large).status, 513);
+}
+
+/// Two Content-Encoding lines, the first of them harmless: the second one counts too.
+#[test]
+fn a_second_content_encoding_does_not_slip_through() {
+    let mut w = World::new(799);
+    let raw = w.raw("alice/raw");
+    let _bob = w.cpm("bob/pda");
+    w.all_register();
+    let ask = Ask::text("alice", "bob", "packed")
+        .header("Content-Encoding", "identity")
+        .header("Content-Encoding", "gzip");
+    let refused = w.asks(raw, &ask);
+    assert_eq!(refused.status, 415);
+    assert_eq!(refused.headers.text(Name::AcceptEncoding), Some("identity"));
 }

@@ -130,6 +130,21 @@ fn a_receipt_for_our_leg_is_issued_anew_for_the_senders_message() {
     assert_eq!(w.receipts(bob, &sent), [Disposition::Delivered, Disposition::Displayed]);
 }
 
+/// A plain phone asked for receipts in a CPIM and takes none: its refusal ends the matter, and its
+/// queue is not held up for a week.
+#[test]
+fn a_receipt_that_the_asking_phone_cannot_read_is_not_owed_for_ever() {
+    let mut w = World::new(48);
+    let _alice = w.cpm("alice/phone");
+    let old = w.phone("bob/baresip");
+    w.all_register();
+    w.sends_cpim(old, "alice", "hi", ASKING);
+    w.after(mins(2));
+    assert_eq!(w.counts().waiting, 0);
+    assert!(w.texts(old).is_empty());
+    w.is_idle();
+}
+
 /// A document that does not read is 400, and an encoding nobody knows is 415 with what we know.
 #[test]
 fn a_receipt_that_does_not_read_is_refused() {

@@ -78,6 +78,8 @@ pub const LEASE_FACTOR: u32 = 3;
 pub const BINDINGS_MAX: usize = 10;
 /// Devices of one account, bound or not.
 pub const DEVICES_MAX: usize = 20;
+/// Media types that one device is remembered to refuse.
+pub const REFUSED_TYPES_MAX: usize = 32;
 /// A device unseen for this long is forgotten.
 pub const DEVICE_FORGOTTEN: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Octets of all Path values of one REGISTER: they are kept with each of its bindings.

@@ -4,7 +4,7 @@
 //! | answer of the device | next act |
 //! |---|---|
 //! | 2xx | delivered: the debt is closed |
-//! | 406, 415, 488 | the next form; the refused type is remembered |
+//! | 406, 415, 488 | the next form; the refused type is remembered. A receipt: the debt is closed |
 //! | 413, 513 | one line of text |
 //! | 6xx | refused: the debt is closed |
 //! | 408, 430, 480, 5xx, no answer, no way | the device rests; its queue waits |
@@ -255,6 +255,10 @@ pub fn ended(
             let how = Closed::Refused(r.status);
             close(tables, now, ix, no, device, how, out);
         }
+        End::Answer(r) if matches!(r.status, 406 | 415 | 488) && is_receipt(tables, ix, no) => {
+            // It has one form, and the device that asked for it cannot read it.
+            close(tables, now, ix, no, device, Closed::Refused(r.status), out);
+        }
         End::Answer(r) if matches!(r.status, 406 | 415 | 488) => {
             learn(tables, ix, device, no, current.form, r);
             next_form(tables, now, ix, device, no);
@@ -290,6 +294,10 @@ pub fn ended(
     }
     forget_octets(tables, now, ix, no);
     pump(tables, now, ix, device, out);
+}
+
+fn is_receipt(tables: &Tables, ix: UserIx, no: EntryNo) -> bool {
+    tables.user(ix).mailbox.item(no).is_some_and(|i| i.entry.class == Class::Receipt)
 }
 
 /// Content that was asked for has come, or is damaged.
@@ -497,10 +505,14 @@ fn learn(
         .collect();
     let Some(device) = user.location.device_mut(device) else { return };
     let takes = device.takes.get_or_insert_with(|| Box::new(Takes::default()));
-    if only.is_empty() {
-        takes.refused.push(media.essence().to_owned());
-    } else {
+    if !only.is_empty() {
         takes.only = only;
+    } else if !takes.refused.iter().any(|r| r == media.essence()) {
+        // A sender chooses the types: the oldest refusal makes room.
+        if takes.refused.len() >= limits::REFUSED_TYPES_MAX {
+            takes.refused.remove(0);
+        }
+        takes.refused.push(media.essence().to_owned());
     }
 }
 

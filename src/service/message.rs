@@ -384,13 +384,11 @@ fn owed_devices(tables: &Tables, ix: UserIx, no: EntryNo) -> Vec<DeviceNo> {
 // --- what -------------------------------------------------------------------------------------
 
 fn check_encoding(request: &Request) -> Result<(), Refusal> {
-    match request.headers.text(Name::ContentEncoding) {
-        Some(encoding) if !encoding.trim().eq_ignore_ascii_case("identity") => {
-            Err(Refusal::of(415, "Content-Encoding is not taken")
-                .with(Name::AcceptEncoding, "identity"))
-        }
-        _ => Ok(()),
+    let mut encodings = request.headers.list(Name::ContentEncoding);
+    if encodings.all(|encoding| encoding.eq_ignore_ascii_case(b"identity")) {
+        return Ok(());
     }
+    Err(Refusal::of(415, "Content-Encoding is not taken").with(Name::AcceptEncoding, "identity"))
 }
 
 fn sent_entry(
