@@ -8,11 +8,12 @@ use nom::bytes::complete::{tag, tag_no_case, take};
 use nom::combinator::{opt, rest};
 use smallvec::SmallVec;
 
+use super::fault::Fault;
 use super::grammar::{
     Read, count_control, digits, has_control, is_blank, is_token_octet, skip_blanks, trim,
 };
 use super::headers::{Entry, Headers};
-use super::msg::{Fault, Message, Request, Response};
+use super::msg::{Message, Request, Response};
 use super::name::{Method, Name};
 use crate::base::limits;
 

@@ -4,7 +4,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use memchr::memchr;
 
 use super::codec::{BODY_TOO_LARGE, TOO_LARGE, content_length, headers_of};
-use super::msg::Fault;
+use super::fault::Fault;
 use super::name::Name;
 use crate::base::limits;
 

@@ -7,11 +7,11 @@ use nom::Parser;
 use nom::bytes::complete::{tag_no_case, take_while1};
 use nom::combinator::{all_consuming, rest};
 
+use super::fault::Fault;
 use super::grammar::{
     Read, blanks, digits, is_blank, no, quote, quoted, separator, token, trim, unquote,
 };
 use super::headers::Headers;
-use super::msg::Fault;
 use super::name::{Method, Name};
 pub use super::params::Params;
 use super::uri::{Host, Uri};

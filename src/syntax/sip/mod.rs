@@ -4,6 +4,7 @@
 //! [`Writer`] alone.
 
 pub mod codec;
+mod fault;
 pub mod framer;
 mod grammar;
 pub mod header;
@@ -19,10 +20,11 @@ pub mod write;
 mod wall;
 
 pub use codec::{Unreadable, read};
+pub use fault::Fault;
 pub use framer::{Frame, Framer};
 pub use header::{AuthParams, CSeq, Contact, NameAddr, Via, contacts};
 pub use headers::{Field, Headers};
-pub use msg::{Fault, Message, Request, Response};
+pub use msg::{Message, Request, Response};
 pub use name::{Method, Name};
 pub use params::Params;
 pub use uri::{Host, Scheme, Uri};

@@ -4,8 +4,8 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use super::fault::Fault;
 use super::grammar::digits;
-use super::msg::Fault;
 use super::params::Params;
 use crate::base::limits;
 
