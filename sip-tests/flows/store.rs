@@ -28,6 +28,50 @@ fn a_broken_store_says_503_and_comes_back() {
     assert!(texts.contains(&"promised before".into()) && texts.contains(&"again".into()));
 }
 
+/// The disk is full: whatever would have to be kept is refused with 503 and Retry-After, for as
+/// long as it takes; what was acknowledged stays, and when there is room it goes on, by itself or
+/// after a restart. (So does sled on a full file system: it says so at the write, cannot be opened
+/// again before there is room, and keeps what was synced.)
+#[test]
+fn a_full_disk_refuses_loses_nothing_and_goes_on() {
+    let mut w = World::new(67);
+    let (phone, tablet, bob) = (w.cpm("alice/phone"), w.cpm("alice/tablet"), w.cpm("bob/pda"));
+    let raw = w.raw("bob/raw");
+    w.registers(phone);
+    w.registers(bob);
+    w.off(phone);
+    w.sends(bob, "alice", "promised before");
+    w.disk.is_full = true;
+    for i in 0..20 {
+        let refused = w.asks(raw, &Ask::text("bob", "alice", &format!("no room for {i}")));
+        assert_eq!(refused.status, 503);
+        assert_eq!(refused.headers.text(Name::RetryAfter), Some("10"));
+        w.after(secs(30));
+    }
+    w.registers(tablet);
+    assert_eq!(w.register_failure(tablet), Some(503));
+    // What needs no room is answered, unless it waits for something that found none.
+    let list = |user| Ask::register(user, "").call("list");
+    assert_eq!(w.asks(raw, &list("bob")).status, 503);
+    let carol = w.raw("carol/raw");
+    assert_eq!(w.asks(carol, &list("carol")).status, 200);
+    assert_eq!(w.reopened, 0, "it cannot be opened before there is room");
+    w.disk.is_full = false;
+    w.after(secs(10));
+    assert_eq!(w.reopened, 1);
+    assert_eq!(w.asks(raw, &Ask::text("bob", "alice", "room again")).status, 202);
+    w.disk.is_full = true;
+    assert_eq!(w.asks(raw, &Ask::text("bob", "alice", "full again")).status, 503);
+    w.crash(0);
+    w.disk.is_full = false;
+    w.start();
+    w.on(phone);
+    w.after(secs(40));
+    let texts = w.texts(phone);
+    let shown = |text: &str| texts.iter().filter(|t| *t == text).count();
+    assert_eq!((shown("promised before"), shown("room again")), (1, 1), "{texts:?}");
+}
+
 /// rules.md: `Stored | Conflict | Unknown`. After Unknown the log is read; what is there is
 /// promised, what is not is written again, at the same place.
 #[test]

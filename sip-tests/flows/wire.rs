@@ -90,6 +90,57 @@ fn garbage_closes_its_own_connection_only() {
     assert_eq!(w.devices[tablet.0].closed, 0);
 }
 
+/// A phone says in the middle of a message that nothing more comes: the half is nobody's, nothing
+/// is kept or answered, and the whole message on another connection is one message.
+#[test]
+fn a_connection_that_ends_in_the_middle_of_a_message_leaves_nothing() {
+    let mut w = World::new(90);
+    let (phone, raw) = (w.cpm("alice/phone"), w.raw_tcp("bob/raw"));
+    w.registers(phone);
+    let ask = Ask::text("bob", "alice", "all of it");
+    let challenged = w.asks_once(raw, &ask).expect("a challenge");
+    let mut digest = w.digest(raw, &challenged);
+    let again = ask.cseq(2);
+    let whole = again.write(&w.devices[raw.0], "z9hG4bKhalf", Some(&mut digest));
+    let (heard, stored) = (w.devices[raw.0].heard.len(), w.disk.facts.entries.len());
+    for end in [1, 100, whole.len() - 1] {
+        w.says(raw, &whole[..end]);
+        w.half_closes(raw);
+        w.after(secs(40));
+        assert_eq!(w.devices[raw.0].heard.len(), heard, "{end} octets");
+    }
+    assert_eq!((w.disk.facts.entries.len(), w.texts(phone).len()), (stored, 0));
+    w.says(raw, whole);
+    assert_eq!(w.last_status(raw), Some(202));
+    assert_eq!(w.texts(phone), ["all of it"]);
+    w.after(secs(60));
+    w.is_idle();
+}
+
+/// A phone closes its half behind a message, before the answer: the message was taken, and when the
+/// phone tries again because it heard nothing, it is still one message. What the phone is owed
+/// reaches it on a connection that the server opens.
+#[test]
+fn a_connection_that_ends_behind_a_message_takes_nothing_back() {
+    let mut w = World::new(91);
+    let (phone, pda) = (w.cpm("alice/phone"), w.cpm_tcp("bob/pda"));
+    w.all_register();
+    let raw = w.raw_tcp("bob/raw");
+    let ask = Ask::text("bob", "alice", "hi");
+    w.asks_later(raw, &ask);
+    w.half_closes(raw);
+    w.after(secs(40));
+    assert_eq!(w.last_status(raw), Some(401), "the answer had no way");
+    assert_eq!(w.texts(phone), ["hi"]);
+    assert_eq!(w.asks(raw, &ask.cseq(20)).status, 202);
+    w.half_closes(pda);
+    w.after(secs(1));
+    w.sends(phone, "bob", "still there?");
+    assert_eq!(w.texts(pda), ["still there?"]);
+    assert_eq!(w.texts(phone), ["hi"]);
+    assert!(w.is_registered(pda));
+}
+
 /// Datagrams that are no SIP are dropped in silence.
 #[test]
 fn garbage_in_a_datagram_is_dropped() {

@@ -38,6 +38,8 @@ pub struct Disk {
     pub unknown: u64,
     /// The next group fails, and with it the store.
     pub fails: bool,
+    /// No group can be written until there is room again.
+    pub is_full: bool,
     /// Nothing completes until it is let go.
     pub is_held: bool,
     logs: BTreeMap<Arc<str>, Vec<Batch>>,
@@ -67,6 +69,7 @@ impl Default for Disk {
             delay: (3000, 3000),
             unknown: 0,
             fails: false,
+            is_full: false,
             is_held: false,
             logs: BTreeMap::new(),
             blobs: BTreeMap::new(),
@@ -124,7 +127,7 @@ impl Disk {
         for job in std::mem::take(&mut self.group) {
             answers.push(self.finish(dice, job));
         }
-        if self.fails && writes {
+        if (self.fails || self.is_full) && writes {
             (self.fails, self.broken) = (false, true);
         }
         self.begin(now, dice);
@@ -196,8 +199,8 @@ impl Disk {
         if self.broken {
             return Outcome::Failed;
         }
-        if self.fails {
-            // The sync failed: what it was to cover may be there or not.
+        if self.fails || self.is_full {
+            // The write or the sync failed: what it was to cover may be there or not.
             if dice.chance(500) {
                 self.write(append);
             }

@@ -69,6 +69,7 @@ enum Happening {
     ToDevice(Dev, u64, Bytes),
     Node(Input),
     Lost(Dev, u64),
+    Ended(u64),
     Reopen(u64),
 }
 
@@ -270,6 +271,11 @@ impl World {
                     device.disconnected(now);
                     self.drain_device(dev);
                 }
+            }
+            Happening::Ended(connection) => self.ended(connection),
+            Happening::Reopen(life) if self.disk.is_full => {
+                // The shell looks for room before it opens the store, and tries again later.
+                self.schedule(self.time + 5_000_000, Happening::Reopen(life));
             }
             Happening::Reopen(life) => {
                 if life == self.life {
@@ -591,6 +597,23 @@ impl World {
         if tell_node {
             self.schedule(self.time + 10_000, Happening::Node(Input::Closed(flow)));
         }
+    }
+
+    /// The device says that nothing more will come, behind all that it has sent; it still reads.
+    pub fn half_closes(&mut self, dev: Dev) {
+        let number = self.devices[dev.0].connection.expect("a connection");
+        let connection = self.connections.get(&number).expect("it is open");
+        let at = connection.last[0].max(self.time);
+        self.devices[dev.0].connection = None;
+        self.schedule(at, Happening::Ended(number));
+    }
+
+    /// Nothing more comes on a connection: the server closes its side too, as the shell does. What
+    /// it has written arrives.
+    fn ended(&mut self, number: u64) {
+        let Some(flow) = self.connections.get(&number).map(|c| c.flow) else { return };
+        self.handle(Input::Closed(flow));
+        self.break_connection(number, false);
     }
 
     // --- devices ------------------------------------------------------------------------------

@@ -258,6 +258,11 @@ fn answer_when_stored(
         out.extend(up.into_iter().map(|device| Act::DeviceUp(ix, device)));
         return;
     }
+    if !tables.store_works {
+        // What is under way will never be there.
+        out.push_back(Act::Answer(Answer::refuse(asker, &store_unavailable())));
+        return;
+    }
     let held = Held::new(asker, 200, "OK", |w| list(tables, now, ix, asker, w));
     let log = &mut tables.user_mut(ix).log;
     log.wait(Then::Answer(held));
