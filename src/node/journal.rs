@@ -9,7 +9,10 @@ use crate::base::limits;
 use crate::base::log::{Append, Outcome, Position};
 use crate::base::now::Now;
 use crate::service::log::submit_lazily;
-use crate::service::record::{Damage, Debtor, DeviceNo, EntryNo, Record, decode};
+use crate::service::mailbox::Item;
+use crate::service::record::{
+    Damage, DebtMoved, Debtor, DeviceNo, Direction, EntryNo, Record, decode,
+};
 use crate::service::tu::{Act, Note, Then, Timer, UserIx, store_unavailable};
 use crate::service::{message, registrar};
 
@@ -234,12 +237,26 @@ impl Node {
                 })
                 .map(|d| d.no)
                 .collect();
-            for device in &unseen {
-                self.out.push_back(Act::Note(Note::DeviceForgotten { device: *device }));
+            for device in unseen {
+                self.out.push_back(Act::Note(Note::DeviceForgotten { device }));
+                self.forget(now, ix, device);
             }
-            let gone = unseen.into_iter().map(Record::DeviceGone);
-            submit_lazily(&mut self.tables, now, ix, gone, &mut self.out);
         }
+    }
+
+    /// Nobody owes the device anything more. A message that it alone was to have, and that no other
+    /// has, falls to the account: whichever device comes next takes it.
+    fn forget(&mut self, now: Now, ix: UserIx, device: DeviceNo) {
+        let from = Debtor::Device(device);
+        let alone = |item: &Item| !item.delivered && item.open == [from];
+        let mailbox = &self.tables.user(ix).mailbox;
+        let moved = mailbox
+            .items()
+            .filter(|(_, item)| item.entry.direction == Direction::Received && alone(item))
+            .map(|(no, _)| Record::DebtMoved(DebtMoved { no, from, to: Debtor::Account }));
+        let mut records: Vec<Record> = moved.collect();
+        records.push(Record::DeviceGone(device));
+        submit_lazily(&mut self.tables, now, ix, records, &mut self.out);
     }
 
     pub(super) fn users(&self) -> Vec<UserIx> {

@@ -271,7 +271,7 @@ impl Mailbox {
         let Some(item) = self.items.get_mut(&moved.no) else { return };
         item.open.retain(|d| *d != moved.from);
         if moved.to == Debtor::Account {
-            // Only phones without an instance pass on what they are owed, and their numbers end.
+            // Only devices whose numbers end pass on what they are owed.
             item.had.retain(|d| Some(*d) != moved.from.device());
         }
         if item.open.contains(&moved.to) {
