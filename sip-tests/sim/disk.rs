@@ -8,7 +8,7 @@ use bytes::Bytes;
 use cpmd::base::limits;
 use cpmd::base::log::{Append, Outcome, Position, Stored};
 use cpmd::node::Input;
-use cpmd::service::record::{BindingPut, DeviceNo, Direction, Record, decode};
+use cpmd::service::record::{BindingPut, DeviceNo, Direction, Record, decode, encode};
 use cpmd::service::tu::Content;
 
 use super::Dice;
@@ -160,6 +160,21 @@ impl Disk {
     /// Batches of one user.
     pub fn batches(&self, user: &str) -> usize {
         self.logs.get(user).map_or(0, Vec::len)
+    }
+
+    /// Puts a batch of records there, as if it had been written in an earlier life.
+    pub fn plant(&mut self, user: &str, records: &[Record]) {
+        let next = self.logs.get(user).and_then(|log| log.last());
+        let next = next.map_or(1, |b| b.first.seq + u64::from(b.count));
+        let append = Append {
+            ticket: 0,
+            user: user.into(),
+            position: Position { epoch: 1, seq: next },
+            count: u32::try_from(records.len()).expect("few records"),
+            value: encode(records),
+            blobs: Vec::new(),
+        };
+        assert!(self.write(&append), "it stands at the end of the log");
     }
 
     /// Files.

@@ -123,6 +123,19 @@ impl Mailbox {
         self.waiting.len()
     }
 
+    /// Whether so many wait that no message is taken any more.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.open() >= limits::OPEN_MESSAGES_MAX
+    }
+
+    /// Whether a device may be owed a copy or a receipt: in a full mailbox only one that nothing
+    /// waits for, so that the bound holds but for one entry for each device.
+    #[must_use]
+    pub fn has_room_for(&self, device: DeviceNo) -> bool {
+        !self.is_full() || !self.lanes.contains_key(&device)
+    }
+
     /// When the first entry expires.
     #[must_use]
     pub fn next_expiry(&self) -> Option<Mono> {

@@ -214,7 +214,8 @@ pub fn take(tables: &mut Tables, now: Now, offer: Offer, out: &mut Out) {
         Known::Same(_) => return tables.user_mut(ix).log.wait(taken),
         _ => {}
     }
-    if tables.user(ix).mailbox.open() >= limits::OPEN_MESSAGES_MAX {
+    let full = tables.user(ix).mailbox.is_full();
+    if full && entry.class == Class::Message {
         return refuse(480, out);
     }
     let sender_device = entry.device.take().filter(|_| from == ix);
@@ -227,6 +228,18 @@ pub fn take(tables: &mut Tables, now: Now, offer: Offer, out: &mut Out) {
         Class::Receipt => disposition::for_sender(tables, ix, &mut entry, octets),
         Class::Notice => return refuse(403, out),
     };
+    if full {
+        let mailbox = &tables.user(ix).mailbox;
+        entry.owed.retain(|d| d.device().is_some_and(|no| mailbox.has_room_for(no)));
+    }
+    if full && entry.owed.is_empty() {
+        let why = "a receipt for a mailbox that is full";
+        out.push_back(Act::Note(Note::Undelivered {
+            message_id: entry.message_id.to_string(),
+            why,
+        }));
+        return refuse(480, out);
+    }
     if entry.owed.is_empty() {
         // A receipt that no device of the sender can read: there is nothing to keep.
         return refuse(202, out);
@@ -434,6 +447,7 @@ fn sent_entry(
         .location
         .devices()
         .filter(|d| d.kind == Kind::Cpm && Some(d.no) != device && *to != *user.aor)
+        .filter(|d| user.mailbox.has_room_for(d.no))
         .map(|d| Debtor::Device(d.no))
         .collect();
     let from = request.from()?;
