@@ -290,6 +290,36 @@ fn a_refusal_of_the_recipients_side_is_passed_on() {
     assert_eq!(w.texts(phone), ["hi"]);
 }
 
+/// A phone tried again while its first try still waited for the recipient's side: it was told 202,
+/// and the first one then 404. Both get the same answer, whichever it is.
+#[test]
+fn a_retry_gets_the_answer_of_the_first_try() {
+    for is_removed in [true, false] {
+        let mut w = World::new(35);
+        let [first, second] = ["bob/raw", "bob/again"].map(|name| w.raw(name));
+        let aor = "sip:nobody@a.example";
+        let credentials =
+            cpmd::service::account::credentials(aor, &device::password("nobody"), false);
+        let put = Question::AccountPut { aor: aor.into(), credentials, new: true };
+        assert_eq!(w.operator(put), Reply::Done);
+        let ask = Ask::text("bob", "nobody", "hi");
+        w.disk.delay = (1_500_000, 1_500_000);
+        w.asks_later(first, &ask);
+        w.after(ms(600));
+        w.asks_later(second, &ask.cseq(20));
+        w.after(ms(100));
+        let heard = [first, second].map(|dev| w.last_status(dev));
+        assert_eq!(heard, [Some(401), Some(401)], "both wait");
+        if is_removed {
+            w.operator(Question::AccountRemove { aor: aor.into() });
+        }
+        w.after(secs(5));
+        let expected = Some(if is_removed { 404 } else { 202 });
+        assert_eq!([first, second].map(|dev| w.last_status(dev)), [expected; 2]);
+        assert_eq!(w.disk.facts.entries.iter().filter(|e| e.1).count(), 1, "one in the sentbox");
+    }
+}
+
 /// A note to oneself reaches the other devices, and not the one that wrote it.
 #[test]
 fn a_message_to_oneself_reaches_the_other_devices() {

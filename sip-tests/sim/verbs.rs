@@ -197,7 +197,8 @@ impl World {
         let first = self.asks_once(dev, ask).expect("an answer");
         let mut digest = self.digest(dev, &first);
         let again = ask.clone().cseq(ask.cseq + 1);
-        let octets = again.write(&self.devices[dev.0], "z9hG4bKlater", Some(&mut digest));
+        let branch = format!("z9hG4bKlater{}", dev.0);
+        let octets = again.write(&self.devices[dev.0], &branch, Some(&mut digest));
         self.device_sends(dev, octets);
     }
 

@@ -216,7 +216,8 @@ impl Node {
                 }
             }
             for (_, pending) in std::mem::take(&mut user.mailbox.pending) {
-                self.out.push_back(Act::Answer(pending.held.refuse(&refusal)));
+                let refused = pending.tries().map(|held| Act::Answer(held.refuse(&refusal)));
+                self.out.extend(refused);
             }
         }
         self.effects.push(Effect::StoreBroken);

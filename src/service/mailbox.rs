@@ -79,8 +79,18 @@ struct Seen {
 pub struct Pending {
     /// The 202 that will leave.
     pub held: Held,
+    /// Those of further tries of the same message (bounded by the sender's pace): they end as the
+    /// first one does.
+    pub retries: Vec<Held>,
     /// The proof for it, once the sentbox entry is on disk.
     pub stored: Option<Stored>,
+}
+
+impl Pending {
+    /// All that wait, the first one first.
+    pub fn tries(self) -> impl Iterator<Item = Held> {
+        std::iter::once(self.held).chain(self.retries)
+    }
 }
 
 /// What is known of a key.

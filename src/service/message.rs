@@ -111,8 +111,12 @@ fn keep(
 ) {
     let held = Held::new(asker, 202, "Accepted", |_| {});
     match tables.user(ix).mailbox.known(&entry) {
-        Known::Same(_) => {
+        Known::Same(no) => {
             // A new try of a message that we have: the same answer, nothing stored again.
+            if let Some(first) = tables.user_mut(ix).mailbox.pending.get_mut(&no) {
+                first.retries.push(held);
+                return;
+            }
             let log = &mut tables.user_mut(ix).log;
             match log.stored.filter(|_| log.is_stored()) {
                 Some(stored) => out.push_back(Act::Answer(held.release(&stored))),
@@ -129,7 +133,7 @@ fn keep(
     let (records, blobs) = with_content(entry, &octets);
     submit(tables, now, ix, &records, blobs, [Then::Offer(no)], out);
     let mailbox = &mut tables.user_mut(ix).mailbox;
-    mailbox.pending.insert(no, Pending { held, stored: None });
+    mailbox.pending.insert(no, Pending { held, retries: Vec::new(), stored: None });
     if let Some(item) = mailbox.item_mut(no) {
         item.octets = Some(octets);
     }
@@ -278,11 +282,14 @@ pub fn offered(tables: &mut Tables, now: Now, ix: UserIx, no: EntryNo, status: u
     let late = match tables.user_mut(ix).mailbox.pending.remove(&no) {
         Some(pending) => {
             out.push_back(Act::Timer(Timer::Forward(ix, no), None));
-            let answer = match pending.stored {
-                Some(stored) if status < 300 => pending.held.release(&stored),
-                _ => pending.held.refuse(&refusal(status)),
-            };
-            out.push_back(Act::Answer(answer));
+            let stored = pending.stored;
+            for held in pending.tries() {
+                let answer = match stored {
+                    Some(stored) if status < 300 => held.release(&stored),
+                    _ => held.refuse(&refusal(status)),
+                };
+                out.push_back(Act::Answer(answer));
+            }
             false
         }
         None => true,
@@ -296,9 +303,9 @@ pub fn offered(tables: &mut Tables, now: Now, ix: UserIx, no: EntryNo, status: u
 
 /// The sender has waited long enough: it gets its 202, and the forward debt stays.
 pub fn waited(tables: &mut Tables, ix: UserIx, no: EntryNo, out: &mut Out) {
-    let pending = &mut tables.user_mut(ix).mailbox.pending;
-    if let Some(Pending { held, stored: Some(stored) }) = pending.remove(&no) {
-        out.push_back(Act::Answer(held.release(&stored)));
+    let pending = tables.user_mut(ix).mailbox.pending.remove(&no);
+    if let Some((pending, stored)) = pending.and_then(|p| p.stored.map(|stored| (p, stored))) {
+        out.extend(pending.tries().map(|held| Act::Answer(held.release(&stored))));
     }
 }
 
