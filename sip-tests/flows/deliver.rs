@@ -336,6 +336,32 @@ fn a_device_that_moves_gets_what_was_on_its_way() {
     assert_eq!(w.texts(phone), ["hi"]);
 }
 
+/// RFC 3327 §5.4: the Path of a registration is the Route to the device, in its order; the request
+/// goes where the registration came from. Also after a restart.
+#[test]
+fn a_device_behind_proxies_is_reached_by_their_route() {
+    let mut w = World::new(118);
+    let (edge, bob) = (w.raw("alice/edge"), w.cpm("bob/pda"));
+    w.registers(bob);
+    let (near, far) = ("<sip:edge.example;lr>", "<sip:inner.example;lr;cookie=\"a,b\">");
+    let register = Ask::register("alice", "<sip:alice@10.77.0.1>").header("Supported", "path");
+    let ok = w.asks(edge, &register.header("Path", near).header("Path", far));
+    assert_eq!(ok.status, 200);
+    let listed = |headers: &cpmd::syntax::sip::Headers, name| -> Vec<String> {
+        headers.list(name).map(|v| String::from_utf8_lossy(v).into_owned()).collect()
+    };
+    assert_eq!(listed(&ok.headers, Name::Path), [near, far], "who registered is told");
+    w.sends(bob, "alice", "hi");
+    w.crashes_and_restarts();
+    w.after(secs(1));
+    let requests = w.requests(edge);
+    assert!(requests.len() > 1, "before and after the restart");
+    for (_, request) in requests {
+        assert_eq!(listed(&request.headers, Name::Route), [near, far]);
+        assert_eq!(request.uri.as_ref(), b"sip:alice@10.77.0.1");
+    }
+}
+
 /// RFC 5626 §4.3: a device behind a broken connection is reached again by opening one to it.
 #[test]
 fn a_device_whose_connection_broke_is_called_back() {

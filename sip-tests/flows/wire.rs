@@ -1,6 +1,6 @@
 //! What comes in that is not meant for us, or not well made (RFC 3261 §8.2, §18.3), and clocks.
 
-use cpmd::syntax::sip::{Method, Name};
+use cpmd::syntax::sip::{Message, Method, Name};
 
 use crate::sim::{Ask, Rule, World, mins, secs};
 
@@ -51,6 +51,46 @@ fn requests_that_ask_for_what_we_have_not_are_refused() {
     assert_eq!(w.asks(raw, &dialog).status, 481);
 }
 
+/// RFC 3261 §8.2.6.2, §19.3: an answer keeps the tag of To, and where there is none it gets one of
+/// its own, random, but the same for the same request; our requests have one in From.
+#[test]
+fn tags_are_random_and_stay() {
+    let mut w = World::new(92);
+    let (raw, phone) = (w.raw("alice/raw"), w.cpm("bob/pda"));
+    w.registers(phone);
+    let options = |id: &str| Ask::new(Method::Options, "alice", "sip:a.example").call(id);
+    let mut tags = Vec::new();
+    for ask in [options("one"), options("two"), Ask::text("alice", "bob", "refused, then taken")] {
+        let answer = w.asks_once(raw, &ask).expect("an answer");
+        tags.extend(answer.to().expect("To").tag().map(str::to_owned));
+    }
+    tags.extend(
+        w.asks(raw, &Ask::text("alice", "bob", "hi")).to().expect("To").tag().map(str::to_owned),
+    );
+    let (_, request) = w.requests(phone).pop().expect("it went on");
+    tags.extend(request.from().expect("From").tag().map(str::to_owned));
+    assert_eq!(tags.len(), 5);
+    assert!(tags.iter().all(|tag| tag.len() >= 8), "32 random bits at least: {tags:?}");
+    tags.sort_unstable();
+    tags.dedup();
+    assert_eq!(tags.len(), 5, "each its own");
+    // The same request again, of which nothing was kept: the same answer.
+    let octets = options("again").write(&w.devices[raw.0], "z9hG4bKagain", None);
+    let heard = w.devices[raw.0].heard.len();
+    w.says(raw, &octets);
+    w.says(raw, &octets);
+    let answers = w.devices[raw.0].heard[heard..].iter().filter_map(|(_, m)| match m {
+        Message::Response(r) => Some(r.to().expect("To").tag().map(str::to_owned)),
+        Message::Request(_) => None,
+    });
+    let answers: Vec<_> = answers.collect();
+    assert!(answers.len() == 2 && answers[0].is_some() && answers[0] == answers[1], "{answers:?}");
+    let mut inside = options("inside");
+    inside.to.push_str(";tag=theirs");
+    let kept = w.asks_once(raw, &inside).expect("an answer");
+    assert_eq!(kept.to().expect("To").tag(), Some("theirs"));
+}
+
 /// RFC 3261 §21.4.1: 400 names the header that is to blame; §21.5.6: another version is 505.
 #[test]
 fn a_missing_header_is_named() {
@@ -70,7 +110,7 @@ fn a_missing_header_is_named() {
     let old = String::from_utf8_lossy(&old).replacen("SIP/2.0\r\n", "SIP/3.0\r\n", 1);
     w.says(raw, old);
     let (_, last) = w.devices[raw.0].heard.last().expect("an answer");
-    assert!(matches!(last, cpmd::syntax::sip::Message::Response(r) if r.status == 505));
+    assert!(matches!(last, Message::Response(r) if r.status == 505));
 }
 
 /// Octets that are no SIP close the connection they came on, and no other.
@@ -239,8 +279,8 @@ fn credentials_are_good_once() {
     w.says(raw, third);
     assert_eq!(w.last_status(raw), Some(401));
     let stale = w.devices[raw.0].heard.iter().rev().find_map(|(_, m)| match m {
-        cpmd::syntax::sip::Message::Response(r) => r.headers.text(Name::WwwAuthenticate),
-        cpmd::syntax::sip::Message::Request(_) => None,
+        Message::Response(r) => r.headers.text(Name::WwwAuthenticate),
+        Message::Request(_) => None,
     });
     assert!(stale.is_some_and(|s| s.contains("stale=true")), "{stale:?}");
 }

@@ -21,7 +21,7 @@ impl Node {
         if request.method == Method::Ack {
             return;
         }
-        let tag = self.tables.ids.tag().into_boxed_str();
+        let tag = key.tag().into_boxed_str();
         let asker = Asker { key, flow, request, tag };
         let done = match check(&asker.request) {
             Err(refusal) => Err(refusal),

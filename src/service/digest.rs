@@ -256,6 +256,7 @@ impl Used {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::hash::{md5_hex, sha256_hex};
     use crate::service::account::credentials;
     use crate::syntax::sip::{Message, read};
 
@@ -290,12 +291,21 @@ mod tests {
             let ha1 = h(&["alice", "a.example", password]);
             let ha2 = h(&["REGISTER", "sip:a.example"]);
             let response = h(&[&ha1, nonce, &format!("{nc:08x}"), "c", "auth", &ha2]);
+            self.judge(
+                now,
+                &format!(
+                    "username=\"alice\", realm=\"a.example\", nonce=\"{nonce}\", \
+                     uri=\"sip:a.example\", response=\"{response}\", qop=auth, nc={nc:08x}, \
+                     cnonce=\"c\", algorithm={algorithm}"
+                ),
+            )
+        }
+
+        fn judge(&mut self, now: u64, params: &str) -> Verdict {
             let text = format!(
                 "REGISTER sip:a.example SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\n\
                  From: <sip:alice@a.example>;tag=1\r\nTo: <sip:alice@a.example>\r\nCall-ID: 1\r\n\
-                 CSeq: 1 REGISTER\r\nAuthorization: Digest username=\"alice\", realm=\"a.example\", \
-                 nonce=\"{nonce}\", uri=\"sip:a.example\", response=\"{response}\", qop=auth, \
-                 nc={nc:08x}, cnonce=\"c\", algorithm={algorithm}\r\nContent-Length: 0\r\n\r\n"
+                 CSeq: 1 REGISTER\r\nAuthorization: Digest {params}\r\nContent-Length: 0\r\n\r\n"
             );
             let Ok(Message::Request(request)) = read(text.into()) else { panic!("unreadable") };
             let kept = credentials(AOR, "secret", self.sha256_only);
@@ -318,6 +328,60 @@ mod tests {
         assert_eq!(c.ask(1001, &n, 2, "secret", "MD5"), Verdict::Proven, "overtaken, not replayed");
         assert_eq!(c.ask(1001, &n, 2, "secret", "MD5"), Verdict::Stale);
         assert_eq!(c.ask(1001, &n, 4, "wrong", "MD5"), Verdict::Challenge);
+    }
+
+    /// A fresh nonce without qop, the right password, `name` as written, and the response for
+    /// `hashed` where the header says `named`.
+    fn named(c: &mut Case, serial: u32, name: &str, hashed: &str, named: &str) -> Verdict {
+        let nonce = c.nonce(1000, serial);
+        let (ha1, ha2) = (md5_hex(b"alice:a.example:secret"), format!("REGISTER:{hashed}"));
+        let response = md5_hex(format!("{ha1}:{nonce}:{}", md5_hex(ha2.as_bytes())).as_bytes());
+        c.judge(
+            1001,
+            &format!(
+                "{name}realm=\"a.example\", nonce=\"{nonce}\", uri=\"{named}\", \
+                 response=\"{response}\""
+            ),
+        )
+    }
+
+    #[test]
+    fn rfc7616_3_4_4_the_username_is_the_user_of_the_account_in_clear() {
+        let hashed = sha256_hex(b"alice:a.example");
+        let userhash = format!("username=\"{hashed}\", userhash=true, ");
+        let mut c = case();
+        for (serial, (name, verdict)) in (1..).zip([
+            ("username=\"alice\", ", Verdict::Proven),
+            ("username=\"al\\ice\", ", Verdict::Proven),
+            ("username=\"Alice\", ", Verdict::Challenge),
+            ("username=\"alice@a.example\", ", Verdict::Challenge),
+            ("username=\"carol\", ", Verdict::Challenge),
+            ("username*=UTF-8''alice, ", Verdict::Challenge),
+            (&userhash, Verdict::Challenge),
+            ("", Verdict::Challenge),
+        ]) {
+            assert_eq!(
+                named(&mut c, serial, name, "sip:a.example", "sip:a.example"),
+                verdict,
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn rfc7616_3_4_6_the_uri_is_hashed_and_may_be_another_than_the_request_uri() {
+        let mut c = case();
+        let alice = "username=\"alice\", ";
+        let (own, proxy) = ("sip:a.example", "sip:proxy.example;lr");
+        for (serial, (hashed, told, verdict)) in (1..).zip([
+            (own, own, Verdict::Proven),
+            (proxy, proxy, Verdict::Proven),
+            (proxy, own, Verdict::Challenge),
+            (own, proxy, Verdict::Challenge),
+            ("", "", Verdict::Proven),
+        ]) {
+            assert_eq!(named(&mut c, serial, alice, hashed, told), verdict, "{hashed} {told}");
+        }
     }
 
     #[test]

@@ -223,7 +223,7 @@ impl Held {
             key: self.0.key,
             flow: self.0.flow,
             request: self.0.request,
-            tag: Box::from("unstored"),
+            tag: self.0.key.tag().into_boxed_str(),
         };
         Answer::refuse(&asker, refusal)
     }

@@ -24,9 +24,10 @@ impl ServerKey {
         ServerKey(number)
     }
 
-    /// A To tag for an answer without state: the same for every copy of one request, as
-    /// RFC 3261 §8.2.7 asks.
-    pub(super) fn tag(self) -> String {
+    /// Our To tag: nobody can guess it (RFC 3261 §19.3), and every copy of one request gets the
+    /// same, also where nothing was kept of it (§8.2.7).
+    #[must_use]
+    pub fn tag(self) -> String {
         format!("{:016x}", self.0 >> 64)
     }
 }
