@@ -246,6 +246,30 @@ fn an_account_is_made_and_removed_while_the_server_runs() {
     assert_eq!(w.counts().bindings, 0);
 }
 
+/// An account of 1005 letters was made. A name that no phone can type, or that is so long that the
+/// store would not take its log, is refused by name, and so is the one that CPM reserves.
+#[test]
+fn an_account_that_nobody_could_use_is_not_made() {
+    let mut w = World::new(107);
+    let put = |name: &str| {
+        let aor = format!("sip:{name}@a.example");
+        let credentials = cpmd::service::account::credentials(&aor, "secret", false);
+        Question::AccountPut { aor, credentials, new: true }
+    };
+    let (long, longest) = ("n".repeat(65), "n".repeat(64));
+    for (name, said) in [
+        (&*long, "has a user part of 65 octets: use letters, digits, and - _ . +, 64 at most"),
+        (&*"n".repeat(1005), "has a user part of 1005 octets"),
+        ("ali%20ce", "that phones cannot type"),
+        ("pull", "is a reserved name"),
+    ] {
+        let reply = w.operator(put(name));
+        assert!(matches!(&reply, Reply::No(why) if why.contains(said)), "{name}: {reply:?}");
+    }
+    assert_eq!(w.operator(put(&longest)), Reply::Done);
+    assert_eq!(w.counts().accounts, 1);
+}
+
 /// Ten contacts behind a long path are refused or fit the store; they do not break it.
 #[test]
 fn contacts_behind_a_long_path_do_not_break_the_store() {

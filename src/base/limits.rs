@@ -64,6 +64,13 @@ pub const SERVER_TRANSACTIONS_MAX: usize = 65_536;
 /// Client transactions under way.
 pub const CLIENT_TRANSACTIONS_MAX: usize = 262_144;
 
+// --- accounts ---------------------------------------------------------------------------------
+
+/// The user part of a new account's address, in octets.
+pub const ACCOUNT_NAME_OCTETS_MAX: usize = 64;
+/// A password, in octets.
+pub const PASSWORD_OCTETS_MAX: usize = 1024;
+
 // --- registrar --------------------------------------------------------------------------------
 
 /// Shortest registration granted; a shorter one gets 423 (RFC 3261 §10.3 step 7).

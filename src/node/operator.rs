@@ -2,7 +2,7 @@
 
 use super::{AccountLine, Effect, Node, Question, Reply, Status};
 use crate::base::now::Now;
-use crate::service::account::split;
+use crate::service::account::{check_name, split};
 use crate::service::disposition;
 use crate::service::log::submit;
 use crate::service::record::{AccountPut, Record};
@@ -40,6 +40,9 @@ impl Node {
         let exists = ix.is_some_and(|ix| self.tables.user(ix).account.is_some());
         if ix.is_some_and(|ix| self.tables.user(ix).provisioned) {
             return no(format!("{aor} comes from the configuration: change it there"));
+        }
+        if new && let Err((what, fix)) = check_name(user) {
+            return no(format!("the address {what}: {fix}"));
         }
         if new && exists {
             return no(format!("{aor} exists: use `cpmd account passwd` to change its password"));

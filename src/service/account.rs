@@ -1,6 +1,7 @@
 //! Home domains and the accounts in them: who can be served at all.
 
 use crate::base::hash::{md5_joined, sha256_joined};
+use crate::base::limits;
 use crate::service::record::AccountPut;
 use crate::syntax::sip::{Host, Uri};
 
@@ -45,6 +46,27 @@ impl Domains {
 pub fn split(aor: &str) -> (&str, &str) {
     let bare = aor.strip_prefix("sip:").unwrap_or(aor);
     bare.rsplit_once('@').unwrap_or((bare, ""))
+}
+
+/// Whether a new account may have this user part: RFC 3261 §25.1 `user` without escapes, an address
+/// that people can type on a phone.
+///
+/// # Errors
+/// What is wrong with it, and what to do.
+pub fn check_name(user: &str) -> Result<(), (String, &'static str)> {
+    let typable = |octet: u8| octet.is_ascii_alphanumeric() || b"-_.!~*'()&=+$".contains(&octet);
+    let fix = "use letters, digits, and - _ . +, 64 at most";
+    if user.len() > limits::ACCOUNT_NAME_OCTETS_MAX {
+        return Err((format!("has a user part of {} octets", user.len()), fix));
+    }
+    if user.is_empty() || !user.bytes().all(typable) {
+        return Err((format!("has a user part `{user}` that phones cannot type"), fix));
+    }
+    // RFC 3261 has no such name; in CPM use it is the service that moves a session here.
+    if user == "pull" {
+        return Err(("is a reserved name".to_owned(), "choose another user"));
+    }
+    Ok(())
 }
 
 /// What is kept of a password: the hashes that digest needs (RFC 7616 §3.4.2).

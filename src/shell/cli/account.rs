@@ -1,18 +1,16 @@
 //! `cpmd account`: through the operator interface of the running server.
 
 use std::convert::Infallible;
-use std::io::{BufRead, IsTerminal, Read, Write};
+use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use clap::{Args, Subcommand};
 
 use super::{Where, runtime, say};
+use crate::base::limits::PASSWORD_OCTETS_MAX;
 use crate::base::pii::Pii;
 use crate::shell::operator::{AccountLine, Client, OperatorReply, OperatorRequest};
-
-/// A password file or a line of standard input is read up to this many octets.
-const PASSWORD_OCTETS_MAX: u64 = 4096;
 
 #[derive(Subcommand, Debug)]
 pub(super) enum AccountCommand {
@@ -128,17 +126,18 @@ impl Given {
     fn read(self, uri: &str) -> Result<Pii<String>, String> {
         let password = match (self.password, self.password_file) {
             (Some(password), _) => password.0,
-            (None, Some(file)) => {
-                let mut text = String::new();
-                std::fs::File::open(&file)
-                    .and_then(|file| file.take(PASSWORD_OCTETS_MAX).read_to_string(&mut text))
-                    .map_err(|e| format!("{}: {e}: name a readable file", file.display()))?;
-                text.lines().next().unwrap_or_default().to_owned()
-            }
+            (None, Some(file)) => std::fs::File::open(&file)
+                .and_then(|file| first_line(BufReader::new(file)))
+                .map_err(|e| format!("{}: {e}: name a readable file", file.display()))?,
             (None, None) => from_input(uri)?,
         };
         if password.is_empty() {
             return Err("the password is empty: choose one".to_owned());
+        }
+        if password.len() > PASSWORD_OCTETS_MAX {
+            return Err(format!(
+                "the password is longer than {PASSWORD_OCTETS_MAX} octets: choose a shorter one"
+            ));
         }
         Ok(Pii(password))
     }
@@ -151,14 +150,26 @@ fn from_input(uri: &str) -> Result<String, String> {
         write!(std::io::stderr(), "Password for {uri}: ").ok();
     }
     let quiet = terminal && echo(false);
-    let mut line = String::new();
-    let read = input.lock().take(PASSWORD_OCTETS_MAX).read_line(&mut line);
+    let read = first_line(input.lock());
     if quiet {
         echo(true);
         writeln!(std::io::stderr()).ok();
     }
-    read.map_err(|error| format!("no password: {error}: use --password-file"))?;
-    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+    read.map_err(|error| format!("no password: {error}: use --password-file"))
+}
+
+/// A line without its end. Of one that is too long, as much as shows that it is.
+fn first_line(from: impl BufRead) -> io::Result<String> {
+    let mut line = Vec::new();
+    from.take(PASSWORD_OCTETS_MAX as u64 + 2).read_until(b'\n', &mut line)?;
+    let end = line.iter().rposition(|octet| !b"\r\n".contains(octet)).map_or(0, |at| at + 1);
+    line.truncate(end);
+    if line.len() > PASSWORD_OCTETS_MAX {
+        // It may be cut within a character.
+        return Ok(String::from_utf8_lossy(&line).into_owned());
+    }
+    let text = String::from_utf8(line);
+    text.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the password is not UTF-8"))
 }
 
 /// Switches the terminal's echo; false where that is not possible, and the password shows.
@@ -169,4 +180,40 @@ fn echo(on: bool) -> bool {
         .stderr(Stdio::null())
         .status()
         .is_ok_and(|status| status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(password: Option<&str>, file: Option<PathBuf>) -> Result<String, String> {
+        let password = password.map(|text| Pii(text.to_owned()));
+        Given { password, password_file: file }.read("sip:a@b").map(|password| password.0)
+    }
+
+    #[test]
+    fn a_password_is_one_line_and_one_that_is_too_long_is_said_to_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |text: &[u8]| {
+            let path = dir.path().join("password");
+            std::fs::write(&path, text).unwrap();
+            given(None, Some(path))
+        };
+        let most = "ä".repeat(PASSWORD_OCTETS_MAX / 2);
+        for text in ["river-4821", "river-4821\n", "river-4821\r\nand more\n"] {
+            assert_eq!(file(text.as_bytes()), Ok("river-4821".to_owned()));
+        }
+        assert_eq!(file(format!("{most}\r\n").as_bytes()), Ok(most.clone()));
+        assert_eq!(given(Some(&most), None), Ok(most.clone()));
+        let long = format!("{most}x");
+        let refused = "the password is longer than 1024 octets: choose a shorter one".to_owned();
+        for refusal in
+            [file(long.as_bytes()), file(long.repeat(9).as_bytes()), given(Some(&long), None)]
+        {
+            assert_eq!(refusal, Err(refused.clone()));
+        }
+        let odd = file(b"\xff\xfe\n").unwrap_err();
+        assert!(odd.contains("is not UTF-8") && !odd.contains('\n'), "{odd}");
+        assert!(file(b"\n").unwrap_err().contains("is empty"));
+    }
 }

@@ -14,7 +14,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use super::bench::{self, BenchOptions, Scenario};
@@ -56,16 +56,25 @@ enum Command {
         json: bool,
     },
     /// The configuration
-    #[command(subcommand, after_help = "Example: cpmd config default > cpmd.toml")]
+    #[command(
+        subcommand,
+        arg_required_else_help = false,
+        after_help = "Example: cpmd config default > cpmd.toml"
+    )]
     Config(ConfigCommand),
     /// Accounts of the running server
     #[command(
         subcommand,
+        arg_required_else_help = false,
         after_help = "Example: cpmd account add sip:dave@a.example --password river-4821"
     )]
     Account(account::AccountCommand),
     /// The data directory
-    #[command(subcommand, after_help = "Example: cpmd store check --data cpmd-data")]
+    #[command(
+        subcommand,
+        arg_required_else_help = false,
+        after_help = "Example: cpmd store check --data cpmd-data"
+    )]
     Store(store::StoreCommand),
     /// Load generator: starts a server, measures, and counts whether all is there
     #[command(after_help = "Example: cpmd bench --seconds 5 register-refresh message-3")]
@@ -74,10 +83,10 @@ enum Command {
         #[arg(value_parser = scenario)]
         scenarios: Vec<Scenario>,
         /// Operations per second of the open loop [default: half of what the full loop reached]
-        #[arg(long)]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
         rate: Option<u32>,
         /// How long each loop is measured
-        #[arg(long, default_value_t = 10)]
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
         seconds: u32,
         /// Accounts that take part [default: 10,000; for idle-bindings 100,000]
         #[arg(long)]
@@ -191,24 +200,36 @@ fn data_of(file: &Path) -> Result<PathBuf, String> {
 
 /// What clap says about wrong arguments, in one line.
 fn usage(error: &clap::Error) -> ExitCode {
-    let help = matches!(
-        error.kind(),
-        ErrorKind::DisplayHelp
-            | ErrorKind::DisplayVersion
-            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
-    );
-    if help {
-        let shown = error.print();
-        let asked = error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
-        return if shown.is_ok() && asked { ExitCode::SUCCESS } else { ExitCode::from(2) };
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return if error.print().is_ok() { ExitCode::SUCCESS } else { ExitCode::from(2) };
     }
-    complain(one_line(&error.to_string()));
+    let what = incomplete(error).unwrap_or_else(|| one_line(&error.to_string()));
+    complain(what);
     ExitCode::from(2)
+}
+
+/// A command of commands without one: those of this version are named.
+fn incomplete(error: &clap::Error) -> Option<String> {
+    if error.kind() != ErrorKind::MissingSubcommand {
+        return None;
+    }
+    let Some(ContextValue::String(typed)) = error.get(ContextKind::InvalidSubcommand) else {
+        return None;
+    };
+    let all = command();
+    let mut meant = &all;
+    for word in typed.split(' ').skip(1) {
+        meant = meant.find_subcommand(word)?;
+    }
+    let shown = meant.get_subcommands().filter(|sub| !sub.is_hide_set());
+    let names: Vec<&str> = shown.map(clap::Command::get_name).collect();
+    Some(format!("{typed}: add one of {} ({typed} --help shows more)", names.join(", ")))
 }
 
 fn one_line(usage: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
-    for line in usage.lines().map(str::trim).filter(|line| !line.is_empty()) {
+    let lines = usage.lines().map(str::trim).filter(|line| !line.is_empty());
+    for line in lines.filter(|line| !line.starts_with("For more information")) {
         match line.strip_prefix("Usage: ") {
             Some(usage) => {
                 parts.push("usage:");

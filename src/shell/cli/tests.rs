@@ -71,10 +71,27 @@ fn wrong_arguments_are_explained_in_one_line() {
         ("cpmd serve", "--config <CONFIG>"),
         ("cpmd dev --listen-port 70000", "65535"),
         ("cpmd account list --data x --config y", "cannot be used with"),
+        ("cpmd bench --seconds 0", "invalid value '0' for '--seconds <SECONDS>'"),
+        ("cpmd bench --rate 0", "invalid value '0' for '--rate <RATE>'"),
     ] {
         let text = one_line(&typed(line).unwrap_err().to_string());
         assert!(!text.contains('\n') && text.contains(part), "{line}: {text}");
         assert!(!text.starts_with("error"), "{text}");
+    }
+}
+
+#[test]
+fn half_a_command_exits_with_2_and_names_the_other_half() {
+    for (line, said) in [
+        ("cpmd account", "add one of add, list, passwd, remove (cpmd account --help shows more)"),
+        ("cpmd config", "add one of default (cpmd config --help shows more)"),
+        ("cpmd store", "add one of check (cpmd store --help shows more)"),
+    ] {
+        assert_eq!(incomplete(&typed(line).unwrap_err()), Some(format!("{line}: {said}")));
+    }
+    for line in ["cpmd account", "cpmd config", "cpmd store", "cpmd bench --seconds 0"] {
+        let code = run(line.split_whitespace().map(OsString::from));
+        assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::from(2)), "{line}");
     }
 }
 

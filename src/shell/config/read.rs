@@ -8,6 +8,7 @@ use toml::de::DeTable;
 
 use crate::base::limits;
 use crate::base::pii::Pii;
+use crate::service::account::check_name;
 use crate::syntax::sip::Uri;
 
 use super::listen::listeners;
@@ -334,18 +335,7 @@ fn account_uri(text: &str, domains: &[Domain]) -> Result<String, (String, String
     let Some((user, host)) = rest.split_once('@') else {
         return Err(("has no user".to_owned(), shape()));
     };
-    // RFC 3261 §25.1 `user`, without escapes: an address people can type.
-    let typable = |octet: u8| octet.is_ascii_alphanumeric() || b"-_.!~*'()&=+$".contains(&octet);
-    if user.is_empty() || user.len() > 64 || !user.bytes().all(typable) {
-        return Err((
-            format!("has a user part `{user}` that phones cannot type"),
-            "use letters, digits, and - _ . +, 64 at most".to_owned(),
-        ));
-    }
-    // RFC 3261 has no such name; in CPM use it is the service that moves a session here.
-    if user == "pull" {
-        return Err(("is a reserved name".to_owned(), "choose another user".to_owned()));
-    }
+    check_name(user).map_err(|(what, fix)| (what, fix.to_owned()))?;
     let host = host.to_ascii_lowercase();
     if domains.iter().any(|domain| domain.name == host) {
         // As the rest of the program compares it.

@@ -275,6 +275,10 @@ fn stopping() -> OperatorReply {
 }
 
 fn unreadable(error: &JsonRejection, example: &str) -> OperatorReply {
+    if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        let why = format!("more than {} octets were sent", limits::OPERATOR_BODY_OCTETS_MAX);
+        return OperatorReply::refused(413, why, format!("send {example}"));
+    }
     OperatorReply::refused(
         error.status().as_u16(),
         error.body_text(),

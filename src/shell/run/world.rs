@@ -11,6 +11,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::{mpsc, oneshot};
 
 use super::journal::Journal;
+use crate::base::limits;
 use crate::base::log::Outcome;
 use crate::base::now::{Mono, Now, Unix};
 use crate::node::{Effect, Input, Node, Question, Reply};
@@ -313,9 +314,14 @@ impl World {
 
     fn account_put(&self, uri: &str, password: &str, new: bool) -> Result<Question, OperatorReply> {
         let aor = self.make.aor(uri)?;
+        let refused = |why: String, fix| Err(OperatorReply::refused(400, why, fix));
         if password.is_empty() {
             let fix = "give --password, --password-file, or type one";
-            return Err(OperatorReply::refused(400, "the password is empty", fix));
+            return refused("the password is empty".to_owned(), fix);
+        }
+        if password.len() > limits::PASSWORD_OCTETS_MAX {
+            let why = format!("the password is longer than {} octets", limits::PASSWORD_OCTETS_MAX);
+            return refused(why, "choose a shorter one");
         }
         let credentials = account::credentials(&aor, password, false);
         Ok(Question::AccountPut { aor, credentials, new })
@@ -415,11 +421,19 @@ impl NodeMaker {
             || {
                 OperatorReply::refused(
                     400,
-                    format!("{uri} is not an address in a home domain"),
+                    format!("{} is not an address in a home domain", shortened(uri)),
                     "write sip:name@domain, with a domain of the configuration",
                 )
             },
         )
+    }
+}
+
+/// What somebody typed, as far as one line shows it.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(80) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
     }
 }
 
