@@ -58,6 +58,8 @@ impl Linphone {
         self.starts += 1;
         let mut command = Command::new("linphone-daemon");
         command.env("HOME", &self.dir).env_remove("XDG_DATA_HOME").env_remove("XDG_CONFIG_HOME");
+        // Else it leaves a directory in /tmp, or asks the sound server of whoever runs the tests.
+        command.env("XDG_RUNTIME_DIR", &self.dir);
         command.current_dir(&self.dir).args(["--pipe", &self.pipe, "--config"]);
         command.arg(self.dir.join("rc")).arg("--log").arg(self.log_file(self.starts));
         command.args(["--auto-answer", "-C", "--disable-stats-events"]);
