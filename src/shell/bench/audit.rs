@@ -75,6 +75,7 @@ pub(super) fn count(data: &Path) -> Result<Found, String> {
             Ok(Vec::new())
         },
         &mut |_, _| (),
+        &mut |_, _| (),
     )
     .map_err(|error| error.to_string())?;
     found.registered = registered.len() as u64;

@@ -47,12 +47,20 @@ pub(super) fn run(command: StoreCommand) -> ExitCode {
 
 /// Reads the whole store. The error says why it cannot be opened and what to do.
 fn check(data: &Path) -> Result<store::Report, String> {
-    let mut shown = Progress::new("checking");
-    let report =
-        store::check(data, &mut |_, _, count, value| mentions(count, value), &mut |done, total| {
-            shown.at(done, total);
-        });
-    shown.finish();
+    let (copied, mut read) = (Progress::new("copying"), Progress::new("checking"));
+    let report = store::check(
+        data,
+        &mut |_, _, count, value| mentions(count, value),
+        &mut |done, total| {
+            copied.on_terminal(done, total);
+            if done == total {
+                copied.finish();
+            }
+        },
+        &mut |done, total| read.at(done, total),
+    );
+    copied.finish();
+    read.finish();
     report.map_err(|error| error.to_string())
 }
 
@@ -111,9 +119,7 @@ impl Progress {
     }
 
     fn at(&mut self, done: u64, total: u64) {
-        if let Some(bar) = &self.bar {
-            bar.set_length(total);
-            bar.set_position(done);
+        if self.on_terminal(done, total) {
             return;
         }
         let tenth = done.saturating_mul(10).checked_div(total).unwrap_or(10).min(10);
@@ -121,6 +127,14 @@ impl Progress {
             self.tenth = tenth;
             complain(format!("{}: {}% ({done} of {total})", self.what, tenth * 10));
         }
+    }
+
+    /// The bar, if there is one.
+    fn on_terminal(&self, done: u64, total: u64) -> bool {
+        let Some(bar) = &self.bar else { return false };
+        bar.set_length(total);
+        bar.set_position(done);
+        true
     }
 
     fn finish(&self) {

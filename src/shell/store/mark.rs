@@ -13,7 +13,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::{StoreError, Tally};
+use super::{StoreError, Tally, sync_path};
 
 const MAGIC: &[u8; 4] = b"CPM1";
 const OCTETS: usize = 24;
@@ -26,16 +26,18 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    /// Opens or creates `dir/mark`. A mark that cannot be read promises nothing.
-    pub(super) fn open(dir: &Path) -> Result<Mark, StoreError> {
+    /// Opens `dir/mark`, or creates it for a log that is `new`: it is there before the log, so a
+    /// log without one has lost it. A mark that cannot be read promises nothing.
+    pub(super) fn open(dir: &Path, new: bool) -> Result<Mark, StoreError> {
         let path = dir.join("mark");
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(StoreError::io("open", &path))?;
+        let opened = OpenOptions::new().read(true).write(true).create(new).open(&path);
+        let mut file = opened.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound if !new => StoreError::Unmarked { path: dir.to_owned() },
+            _ => StoreError::io("open", &path)(error),
+        })?;
+        if new {
+            sync_path(dir)?;
+        }
         let mut octets = Vec::new();
         file.read_to_end(&mut octets).map_err(StoreError::io("read", &path))?;
         let found = parse(&octets);
@@ -80,12 +82,16 @@ mod tests {
     fn comes_back_or_promises_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let tally = Tally { batches: 3, records: 9 };
-        let mut mark = Mark::open(dir.path()).unwrap();
+        let mut mark = Mark::open(dir.path(), true).unwrap();
         assert_eq!(mark.found(), Tally::default());
         mark.set(Tally { batches: 1, records: 1 }).unwrap();
         mark.set(tally).unwrap();
-        assert_eq!(Mark::open(dir.path()).unwrap().found(), tally);
-        std::fs::write(dir.path().join("mark"), b"CPM1 something else here").unwrap();
-        assert_eq!(Mark::open(dir.path()).unwrap().found(), Tally::default());
+        assert_eq!(Mark::open(dir.path(), false).unwrap().found(), tally);
+        for text in [&b"CPM1 something else here"[..], b""] {
+            std::fs::write(dir.path().join("mark"), text).unwrap();
+            assert_eq!(Mark::open(dir.path(), false).unwrap().found(), Tally::default());
+        }
+        std::fs::remove_file(dir.path().join("mark")).unwrap();
+        assert!(matches!(Mark::open(dir.path(), false), Err(StoreError::Unmarked { .. })));
     }
 }

@@ -165,6 +165,31 @@ pub enum StoreError {
         /// What was found.
         what: String,
     },
+    /// The mark was taken away from a log.
+    #[error(
+        "the file {}/mark is missing: it says how much the log holds, and without it a loss would \
+         go unnoticed. Put back a backup copy of the whole data directory; or, if you know the log \
+         to be whole, make an empty one: touch {}/mark",
+        path.display(),
+        path.display()
+    )]
+    Unmarked {
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// A check works on a copy, and there is no room for it.
+    #[error(
+        "no room for a copy of the log, which the check reads: it takes {} MB ({}). Make room \
+         there, or set TMPDIR to a directory that has it",
+        octets.div_ceil(1_000_000),
+        path.display()
+    )]
+    NoRoom {
+        /// The file that could not be written.
+        path: PathBuf,
+        /// What all of it takes.
+        octets: u64,
+    },
     /// Written by a later version of the program.
     #[error(
         "the store in {} has format {found}, this cpmd knows {known}: start the newer cpmd, or put \

@@ -67,15 +67,17 @@ impl SledEngine {
         fs::create_dir_all(dir).map_err(StoreError::io("create", dir))?;
         let lock = patiently(|| lock(dir))?;
         let log = dir.join("log");
-        let db = open_sled(dir, &log)?;
         let path = log.join("db");
+        // Before the engine touches anything.
+        let mark = Mark::open(dir, !path.exists())?;
+        let db = open_sled(dir, &log)?;
         let file = File::open(&path).map_err(StoreError::io("open", &path))?;
         let secret = first_words(dir, &db)?;
         shielded(dir, || db.flush().map(drop))?;
         sync(&file).map_err(StoreError::io("sync", &path))?;
         // sled writes this file once, at creation, and leaves it to the kernel.
         sync_path(&log.join("conf"))?;
-        let (blobs, mark) = (Blobs::open(dir)?, Mark::open(dir)?);
+        let blobs = Blobs::open(dir)?;
         sync_path(&log)?;
         sync_path(dir)?;
         if let Some(parent) = dir.parent().filter(|p| !p.as_os_str().is_empty()) {
@@ -107,10 +109,6 @@ impl SledEngine {
     /// Whether sled has put values into files of its own, which it never syncs.
     pub(super) fn has_unsafe_files(&self) -> bool {
         fs::read_dir(self.dir.join("log").join("blobs")).is_ok_and(|mut list| list.next().is_some())
-    }
-
-    pub(super) fn blobs(&self) -> &Blobs {
-        &self.blobs
     }
 
     /// What the mark promises: the log holds at least this.

@@ -253,7 +253,7 @@ fn filled(dir: &Path) -> SledEngine {
 }
 
 fn checked(dir: &Path) -> Result<Report, StoreError> {
-    check(dir, &mut |_, _, _, _| Ok(Vec::new()), &mut |_, _| ())
+    check(dir, &mut |_, _, _, _| Ok(Vec::new()), &mut |_, _| (), &mut |_, _| ())
 }
 
 /// Spoils a store of four groups with a batch each of `a` and `b`.
@@ -345,7 +345,7 @@ fn a_group_of_several_values_cannot_appear_half() {
             engine.overwrite(&key(gone), None);
             drop(engine);
             // As after a power cut: the mark knows nothing of the group.
-            std::fs::remove_file(dir.path().join("mark")).unwrap();
+            std::fs::write(dir.path().join("mark"), b"").unwrap();
             named_damage(dir.path(), &[&format!("values {gone} to {gone} are missing")]);
         }
     }
@@ -423,6 +423,51 @@ fn flipped_bits_and_cuts_in_the_files_are_never_silent() {
     }
 }
 
+/// Checking a damaged log made an end of it: the engine cut off what stood behind the damage.
+#[test]
+fn a_check_changes_nothing_of_what_it_finds() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(filled(dir.path()));
+    let path = dir.path().join("log").join("db");
+    let mut spoilt = std::fs::read(&path).unwrap();
+    let used = spoilt.iter().rposition(|o| *o != 0).unwrap();
+    spoilt[used / 2] ^= 4;
+    for octets in [&spoilt[..], &spoilt[..used / 2]] {
+        std::fs::write(&path, octets).unwrap();
+        let (mut copied, mut first) = ((0, 0), None);
+        for _ in 0..2 {
+            let decode = &mut |_: &str, _, _, _: &[u8]| Ok(Vec::new());
+            let told = &mut |done, total| copied = (done, total);
+            let report = check(dir.path(), decode, told, &mut |_, _| ());
+            let report = report.map_err(|error| error.to_string());
+            assert!(report.as_ref().is_ok_and(|r| !r.sound()) || report.is_err(), "{report:?}");
+            let text = format!("{report:?}");
+            assert!(!text.contains("cpmd-check"), "it speaks of the original: {text}");
+            assert_eq!(*first.get_or_insert(report.clone()), report, "the same each time");
+        }
+        assert!(copied.0 == copied.1 && copied.0 >= octets.len() as u64, "{copied:?}");
+        assert!(std::fs::read(&path).unwrap() == octets, "the evidence is kept");
+    }
+}
+
+/// A log without its mark was taken for whole, whatever it had lost.
+#[test]
+fn a_log_without_its_mark_is_not_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(filled(dir.path()));
+    let (log, mark) = (dir.path().join("log").join("db"), dir.path().join("mark"));
+    std::fs::remove_file(&mark).unwrap();
+    let before = std::fs::read(&log).unwrap();
+    let refused = SledEngine::open(dir.path()).err().unwrap().to_string();
+    assert!(refused.contains("mark is missing") && refused.contains("touch"), "{refused}");
+    assert!(std::fs::read(&log).unwrap() == before && !mark.exists(), "nothing was touched");
+    let report = checked(dir.path()).unwrap();
+    assert!(!report.sound() && report.findings[0].what.contains("mark is missing"), "{report:?}");
+    assert_eq!((report.findings.len(), report.tally.batches), (1, 8));
+    std::fs::write(&mark, b"").unwrap();
+    assert_eq!(all(&*sled_engine(dir.path())).unwrap().len(), 8, "as it says what to do");
+}
+
 #[test]
 fn check_counts_and_names_blobs() {
     let dir = tempfile::tempdir().unwrap();
@@ -441,7 +486,7 @@ fn check_counts_and_names_blobs() {
             b"mentions" => Ok(vec![sha256_hex(b"mentioned")]),
             _ => Ok(vec![]),
         };
-        check(dir.path(), decode, &mut |_, _| ()).unwrap()
+        check(dir.path(), decode, &mut |_, _| (), &mut |_, _| ()).unwrap()
     };
     let report = run();
     assert!(report.sound());
@@ -455,7 +500,7 @@ fn check_counts_and_names_blobs() {
     let report = run();
     assert!(!report.sound() && report.findings[0].what.contains("altered"), "{report:?}");
     let cannot = &mut |_: &str, _, _, _: &[u8]| Err("of a later version".to_owned());
-    let report = check(dir.path(), cannot, &mut |_, _| ()).unwrap();
+    let report = check(dir.path(), cannot, &mut |_, _| (), &mut |_, _| ()).unwrap();
     assert!(report.findings.iter().all(|f| f.what.contains("of a later version")));
     assert_eq!(report.findings.len(), 9);
 }
