@@ -55,6 +55,7 @@ pub mod shell {
     pub mod config;
     pub mod crash;
     pub mod demo;
+    mod heap;
     pub mod listen;
     pub mod log;
     pub mod operator;

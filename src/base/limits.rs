@@ -59,8 +59,12 @@ pub const T4: Duration = Duration::from_secs(5);
 pub const TIMER_D: Duration = Duration::from_secs(32);
 /// Server transactions that wait only to absorb retransmissions; the oldest give way.
 pub const COMPLETED_MAX: usize = 65_536;
+/// Their answers stand in blocks of so many octets.
+pub const ANSWERS_BLOCK_OCTETS: usize = 64 * 1024;
 /// Server transactions without a final answer.
 pub const SERVER_TRANSACTIONS_MAX: usize = 65_536;
+/// Room for so many transactions of a kind is kept where there are fewer.
+pub const TRANSACTIONS_ROOM: usize = 1024;
 /// Client transactions under way.
 pub const CLIENT_TRANSACTIONS_MAX: usize = 262_144;
 

@@ -58,8 +58,6 @@ impl Node {
             for no in open {
                 message::offer_again(&mut self.tables, ix, no, &mut self.out);
             }
-            registrar::watch(&self.tables, ix, &mut self.out);
-            crate::service::mailbox::watch_expiry(&self.tables, ix, &mut self.out);
             let lanes: Vec<DeviceNo> = self.tables.user(ix).mailbox.lanes.keys().copied().collect();
             for device in lanes {
                 let wait = Duration::from_micros(resumed * 1_000_000 / RESUMED_PER_SECOND);
@@ -69,6 +67,12 @@ impl Node {
         }
         self.timers.set(Timer::Sweep, now.mono.after(SWEEP));
         self.settle(now);
+        // One user at a time: acts of all users would stand in the queue, whose room is kept.
+        for ix in self.users() {
+            registrar::watch(&self.tables, ix, &mut self.out);
+            crate::service::mailbox::watch_expiry(&self.tables, ix, &mut self.out);
+            self.settle(now);
+        }
     }
 
     /// A crash may fall between the end of a phone's registration and the passing on of what it was

@@ -550,7 +550,7 @@ fn write(
     body: &form::Body,
 ) -> Bytes {
     let (contact, path) = match &device.binding {
-        Some(b) => (b.contact.as_bytes(), b.path.as_slice()),
+        Some(b) => (b.contact.as_bytes(), &*b.path),
         None => (b"".as_slice(), [].as_slice()),
     };
     let mut w = Writer::request(&Method::Message, contact);

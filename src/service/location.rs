@@ -26,8 +26,8 @@ pub struct Device {
     pub binding: Option<Binding>,
     /// When it was last heard.
     pub seen: Unix,
-    /// Call-ID and CSeq of the REGISTER by which it left.
-    pub left: Option<(Box<str>, u32)>,
+    /// Call-ID and CSeq of the REGISTER by which it left. Boxed, because few have it.
+    pub left: Option<Box<(Box<str>, u32)>>,
     /// Media types it has refused or said it takes; learned from its answers.
     pub takes: Option<Box<Takes>>,
 }
@@ -46,7 +46,7 @@ pub struct Binding {
     /// CSeq of the last REGISTER.
     pub cseq: u32,
     /// Path values.
-    pub path: Vec<String>,
+    pub path: Box<[String]>,
     /// When the registration runs out.
     pub expires: Mono,
     /// When the lease on disk runs out.
@@ -68,7 +68,7 @@ impl Device {
     pub fn last_cseq(&self, call_id: &str) -> Option<u32> {
         let last = match (&self.binding, &self.left) {
             (Some(b), _) => (&*b.call_id, b.cseq),
-            (None, Some((id, cseq))) => (&**id, *cseq),
+            (None, Some(left)) => (&*left.0, left.1),
             (None, None) => return None,
         };
         (last.0 == call_id).then_some(last.1)
@@ -151,7 +151,7 @@ impl Location {
             },
             call_id: put.call_id.as_str().into(),
             cseq: put.cseq,
-            path: put.path.clone(),
+            path: put.path.as_slice().into(),
             // After a restart the lease is all that is known.
             expires: lease,
             lease,
@@ -195,7 +195,7 @@ impl Location {
         self.devices.retain_mut(|d| {
             if d.no == no {
                 d.binding = None;
-                d.left = gone.by.as_ref().map(|(id, cseq)| (id.as_str().into(), *cseq));
+                d.left = gone.by.as_ref().map(|(id, cseq)| Box::new((id.as_str().into(), *cseq)));
             }
             d.no != no || d.instance.is_some()
         });

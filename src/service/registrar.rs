@@ -297,7 +297,7 @@ fn change(
         if let Some(b) = &mut known.binding {
             let same = *b.contact == *contact
                 && *b.params == *params
-                && b.path == path
+                && *b.path == *path
                 && *b.call_id == *call_id
                 && same_place(b.flow, asker.flow);
             if same && expires <= b.lease {

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use self::world::{Happening, World};
 use super::config::{Config, Protocol};
 use super::listen::Event;
-use super::{listen, operator};
+use super::{heap, listen, operator};
 use crate::base::limits;
 use crate::stack::transport;
 
@@ -43,6 +43,7 @@ pub fn serve_until(
     ready: impl FnOnce(&Listening),
     stop: impl Future<Output = ()>,
 ) -> Result<(), String> {
+    heap::give_back_large_buffers();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -70,8 +71,9 @@ async fn run(
     // What comes from the store is bounded by what was handed to it (limits::APPENDS_WAITING_MAX).
     let (happen, happenings) = mpsc::unbounded_channel();
     let (tell, events) = mpsc::channel(limits::CONNECTION_EVENTS_MAX);
-    let world = World::open(&config, &sockets.listeners, happen, tell)?;
-    let operator = operator::Socket::bind(&config.data)?;
+    let data = config.data.clone();
+    let world = World::open(config, &sockets.listeners, happen, tell)?;
+    let operator = operator::Socket::bind(&data)?;
     let listening =
         Listening { sip: sockets.listening.clone(), operator_socket: operator.path().to_owned() };
     let (door, visits) = operator::door();

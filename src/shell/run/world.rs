@@ -62,16 +62,18 @@ const REOPEN: Duration = Duration::from_secs(5);
 
 impl World {
     pub(super) fn open(
-        config: &Config,
+        config: Config,
         listeners: &[Listener],
         happen: mpsc::UnboundedSender<Happening>,
         events: mpsc::Sender<Event>,
     ) -> Result<World, String> {
         let began = Instant::now();
-        let make = NodeMaker::new(config, listeners)?;
+        let make = NodeMaker::new(&config, listeners)?;
+        let data = config.data.clone();
+        // From here on nobody needs the passwords.
+        drop(config);
         let now = now(began);
-        let (journal, node) =
-            Journal::open(&config.data, 1, now, |legs| make.node(legs), happen.clone())?;
+        let (journal, node) = Journal::open(&data, 1, now, |legs| make.node(legs), happen.clone())?;
         Ok(World {
             began,
             node,
@@ -87,7 +89,7 @@ impl World {
             next_operator: 0,
             in_flight: 0,
             make,
-            data: config.data.clone(),
+            data,
             happen,
         })
     }

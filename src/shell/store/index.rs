@@ -6,18 +6,24 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use smallvec::{SmallVec, smallvec};
+
 use super::{Tally, follows};
 use crate::base::log::Position;
 
 /// All users' places.
 #[derive(Default)]
 pub(super) struct Index {
-    users: HashMap<Arc<str>, Vec<Life>>,
+    users: HashMap<Arc<str>, Box<Lives>>,
     /// The last number that is taken.
     pub(super) number: u64,
     /// What the log holds.
     pub(super) tally: Tally,
 }
+
+/// The epochs of a user, nearly always one. Boxed, because a table that grows is copied, and has
+/// room for more than it holds.
+type Lives = SmallVec<[Life; 1]>;
 
 /// One epoch of a user.
 struct Life {
@@ -25,7 +31,7 @@ struct Life {
     /// Number of the last record.
     last: u64,
     /// By number of the first record of the user in a value: (that, number of the value).
-    places: Vec<(u64, u64)>,
+    places: SmallVec<[(u64, u64); 1]>,
 }
 
 /// Consecutive records of a user in one value.
@@ -49,12 +55,12 @@ impl Index {
     /// user; `false`, and `place` is not asked, if it does not.
     pub(super) fn take(
         &mut self,
-        user: &str,
+        user: impl AsRef<str> + Into<Arc<str>>,
         first: Position,
         count: u32,
         place: impl FnOnce() -> u64,
     ) -> bool {
-        let lives = match self.users.get_mut(user) {
+        let lives = match self.users.get_mut(user.as_ref()) {
             Some(lives) => lives,
             None if follows(None, first) => self.users.entry(user.into()).or_default(),
             None => return false,
@@ -72,7 +78,8 @@ impl Index {
                 }
             }
             None => {
-                lives.push(Life { epoch: first.epoch, last, places: vec![(first.seq, number)] });
+                let places = smallvec![(first.seq, number)];
+                lives.push(Life { epoch: first.epoch, last, places });
             }
         }
         self.number = number;
@@ -83,7 +90,7 @@ impl Index {
 
     /// The places of `user` in order, from the one that holds `from` or else the next one on.
     pub(super) fn stretches(&self, user: &str, from: Position) -> impl Iterator<Item = Stretch> {
-        let lives = self.users.get(user).map_or(&[][..], Vec::as_slice);
+        let lives = self.users.get(user).map_or(&[][..], |lives| lives.as_slice());
         let start = lives.partition_point(|life| (life.epoch, life.last) < (from.epoch, from.seq));
         lives.get(start..).unwrap_or_default().iter().flat_map(move |life| {
             let start = match life.epoch == from.epoch {

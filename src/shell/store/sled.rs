@@ -235,7 +235,8 @@ impl SledEngine {
         self.writer.begin(index.number + 1);
         let take = |append: &Append| {
             let place = || self.writer.push(append);
-            let taken = index.take(&append.user, append.position, append.count, place);
+            // The name is shared with who appends.
+            let taken = index.take(append.user.clone(), append.position, append.count, place);
             taken.then(|| append.last())
         };
         let places: Vec<Option<Position>> = group.iter().map(take).collect();

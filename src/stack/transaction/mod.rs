@@ -14,6 +14,7 @@
 //! A new request makes no state by itself: its user asks for it with `accept`, after it knows who
 //! is speaking. Deadlines that last equally long for all stand in queues, the others in one index.
 
+mod answers;
 mod client;
 mod client_invite;
 mod entry;
@@ -25,9 +26,11 @@ mod table;
 mod timing;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::hash::Hash;
 
 use bytes::Bytes;
 
+use self::answers::Answers;
 use self::client::Client;
 use self::client_invite::ClientInvite;
 use self::entry::{
@@ -39,7 +42,9 @@ use self::server::Server;
 use self::server_invite::ServerInvite;
 use self::timing::Effect;
 use super::transport::{Flow, reply_flow};
-use crate::base::limits::{CLIENT_TRANSACTIONS_MAX, COMPLETED_MAX, SERVER_TRANSACTIONS_MAX};
+use crate::base::limits::{
+    CLIENT_TRANSACTIONS_MAX, COMPLETED_MAX, SERVER_TRANSACTIONS_MAX, TRANSACTIONS_ROOM,
+};
 use crate::base::now::{Deadlines, Mono, Now};
 use crate::syntax::sip::{Method, Request, Response, answer, reason_phrase};
 
@@ -138,6 +143,8 @@ pub struct Transactions {
     answered: VecDeque<(Mono, u128)>,
     /// What a failed connection touches. Datagrams have none that could fail.
     flows: BTreeSet<(Flow, Key)>,
+    /// Where the answers of servers stand while they are kept.
+    answers: Answers,
     effects: Vec<Effect>,
 }
 
@@ -156,6 +163,7 @@ impl Transactions {
             completed: VecDeque::new(),
             answered: VecDeque::new(),
             flows: BTreeSet::new(),
+            answers: Answers::default(),
             effects: Vec::new(),
         }
     }
@@ -232,6 +240,9 @@ impl Transactions {
         response: Bytes,
         out: &mut Vec<Act>,
     ) {
+        // Over TCP an answer is not kept, and who reads slowly would hold a whole block.
+        let kept = self.servers.get(key).is_some_and(|entry| !reliable(entry.flow));
+        let response = if kept { self.answers.keep(&response) } else { response };
         self.server(now, *key, ServerInput::Respond(status, response), out);
         self.trim();
     }
@@ -315,6 +326,7 @@ impl Transactions {
             self.client(now, name, ClientInput::Fire, out);
         }
         self.trim();
+        self.give_back();
     }
 
     /// When `fire` is wanted next.
@@ -439,6 +451,16 @@ impl Transactions {
         }
     }
 
+    /// Gives back the room that a rush has left behind it.
+    fn give_back(&mut self) {
+        fit_map(&mut self.clients);
+        fit_map(&mut self.servers);
+        fit_map(&mut self.merged);
+        fit_queue(&mut self.unanswered);
+        fit_queue(&mut self.completed);
+        fit_queue(&mut self.answered);
+    }
+
     /// Drops what has been answered from the front of the queue, so that idle means no deadline.
     fn trim(&mut self) {
         while let Some((at, key)) = self.unanswered.front() {
@@ -471,6 +493,24 @@ fn schedule(deadlines: &mut Deadlines<Key>, key: Key, at: Option<Mono>) {
 
 fn pop_due<K>(queue: &mut VecDeque<(Mono, K)>, now: Mono) -> Option<K> {
     queue.pop_front_if(|(at, _)| *at <= now).map(|(_, key)| key)
+}
+
+/// A table that is much larger than what it holds is made half as large as would be too large.
+fn fit_map<K: Eq + Hash, V>(map: &mut Map<K, V>) {
+    if is_roomy(map.len(), map.capacity()) {
+        map.shrink_to(map.len().max(TRANSACTIONS_ROOM) * 2);
+    }
+}
+
+fn fit_queue<T>(queue: &mut VecDeque<T>) {
+    if is_roomy(queue.len(), queue.capacity()) {
+        queue.shrink_to(queue.len().max(TRANSACTIONS_ROOM) * 2);
+    }
+}
+
+/// Whether there is so much room that giving some back pays.
+fn is_roomy(len: usize, capacity: usize) -> bool {
+    capacity / 8 > len.max(TRANSACTIONS_ROOM)
 }
 
 fn hundred(request: &Request) -> Bytes {
