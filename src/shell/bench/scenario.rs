@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::audit::{self, Check};
 use super::figures::{float, ratio};
 use super::load::{Load, Outcome, Pace, Work};
+use super::machine::Memory;
 use super::report::{Bindings, Idle, Row};
 use super::server::{PASSWORD, Place, Server, aor, name};
 use crate::shell::client::{Device, Pool};
@@ -133,12 +134,19 @@ pub(super) async fn idle(terms: &Terms) -> Result<Idle, String> {
     let server = Place::new(users, terms.pinned)?.start().await?;
     let mut cast = cast(scenario, users, &server)?;
     let (first_start, accounts) = (server.started_in, server.memory());
-    let first = set_up(&mut cast, &server).await?;
-    let status = server.settled(FORGOTTEN, |status| status.transactions == 0).await?;
-    let live = server.memory();
+    let devices = cast.devices.clone();
+    let (first, second) = devices.split_at(users / 2);
+    let (mut registered, mut memory) = (0, [accounts; 2]);
+    for (half, after) in [first, second].into_iter().zip(&mut memory) {
+        registered += register(&mut cast, &server, half).await?.done;
+        server.settled(FORGOTTEN, |status| status.transactions == 0).await?;
+        *after = server.memory();
+    }
+    let [half, live] = memory;
+    let status = server.status().await?;
     let mut checks = vec![
         Check::exact("bindings", status.bindings, users as u64),
-        Check::exact("registered", first.done, users as u64),
+        Check::exact("registered", registered, users as u64),
     ];
     let place = server.stop().await?;
     let found = audit::count(&place.data())?;
@@ -148,18 +156,18 @@ pub(super) async fn idle(terms: &Terms) -> Result<Idle, String> {
     checks.push(Check::exact("bindings after a restart", status.bindings, users as u64));
     let (again, restarted_in) = (server.memory(), server.started_in);
     server.stop().await?;
-    let number = float(users as u64);
-    let per_binding = |with: u64, without: u64| ratio(float(with.saturating_sub(without)), number);
-    let of = |memory: super::machine::Memory| Bindings {
-        rss_bytes: per_binding(memory.rss, accounts.rss),
-        pss_bytes: per_binding(memory.pss, accounts.pss),
+    let each = |with: Memory, without: Memory, count: usize| {
+        let each =
+            |with: u64, without| ratio(float(with.saturating_sub(without)), float(count as u64));
+        Bindings { rss_bytes: each(with.rss, without.rss), pss_bytes: each(with.pss, without.pss) }
     };
     Ok(Idle {
         scenario: scenario.name(),
         bindings: users,
-        account_bytes: ratio(float(accounts.pss), number),
-        live: of(live),
-        restarted: of(again),
+        account_bytes: ratio(float(accounts.pss), float(users as u64)),
+        further: each(live, half, second.len()),
+        live: each(live, accounts, users),
+        restarted: each(again, accounts, users),
         start_seconds: first_start.as_secs_f64(),
         restart_seconds: restarted_in.as_secs_f64(),
         checks: checks.iter().map(Check::text).collect(),
@@ -225,8 +233,13 @@ fn agent(pool: &Pool, port: usize, user: usize, number: usize) -> Result<Agent, 
 
 /// Registers every device once.
 async fn set_up(cast: &mut Cast, server: &Server) -> Result<Outcome, String> {
-    let (work, devices) = (Work::Challenged, cast.devices.clone());
-    let run = Load::new(&mut cast.pool, server.process(), &work, &devices);
+    let devices = cast.devices.clone();
+    register(cast, server, &devices).await
+}
+
+async fn register(cast: &mut Cast, server: &Server, devices: &[Device]) -> Result<Outcome, String> {
+    let work = Work::Challenged;
+    let run = Load::new(&mut cast.pool, server.process(), &work, devices);
     let outcome = run.run(Pace::Once(SETTING_UP), Duration::from_secs(600), SEED).await;
     if outcome.failed > 0 {
         return Err(format!("{} of {} devices cannot register", outcome.failed, devices.len()));
