@@ -21,3 +21,20 @@ impl Answers {
         self.block.split().freeze()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_stand_side_by_side_and_large_ones_alone() {
+        let mut answers = Answers::default();
+        let (one, two) = (answers.keep(b"one"), answers.keep(b"second"));
+        assert_eq!((&one[..], &two[..]), (&b"one"[..], &b"second"[..]));
+        assert_eq!(one.as_ptr() as usize + one.len(), two.as_ptr() as usize);
+        let large = vec![b'x'; ANSWERS_BLOCK_OCTETS + 1];
+        assert_eq!(answers.keep(&large), large);
+        assert_eq!(&answers.keep(b"last")[..], b"last");
+        assert_eq!((&one[..], &two[..]), (&b"one"[..], &b"second"[..]), "as they were");
+    }
+}

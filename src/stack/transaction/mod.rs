@@ -495,7 +495,8 @@ fn pop_due<K>(queue: &mut VecDeque<(Mono, K)>, now: Mono) -> Option<K> {
     queue.pop_front_if(|(at, _)| *at <= now).map(|(_, key)| key)
 }
 
-/// A table that is much larger than what it holds is made half as large as would be too large.
+/// A table keeps the room of its fullest moment; with eight times as much as it uses, it goes back
+/// to twice as much.
 fn fit_map<K: Eq + Hash, V>(map: &mut Map<K, V>) {
     if is_roomy(map.len(), map.capacity()) {
         map.shrink_to(map.len().max(TRANSACTIONS_ROOM) * 2);

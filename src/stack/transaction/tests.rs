@@ -474,6 +474,8 @@ fn the_tables_are_bounded() {
     assert!(!t.servers.contains_key(&key(9)) && t.servers.contains_key(&key(10)));
     t.fire(at(40_000), &mut out);
     assert_eq!((t.open(), t.next_deadline()), (0, None));
+    let room = t.servers.capacity().max(t.completed.capacity()).max(t.merged.capacity());
+    assert!(room < 8 * TRANSACTIONS_ROOM, "the room of the rush is given back: {room}");
 
     out.clear();
     for id in 0..=CLIENT_TRANSACTIONS_MAX as u64 {
