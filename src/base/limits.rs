@@ -59,7 +59,9 @@ pub const T4: Duration = Duration::from_secs(5);
 pub const TIMER_D: Duration = Duration::from_secs(32);
 /// Server transactions that wait only to absorb retransmissions; the oldest give way.
 pub const COMPLETED_MAX: usize = 65_536;
-/// Their answers stand in blocks of so many octets.
+/// Octets of their answers; here too the oldest give way.
+pub const COMPLETED_OCTETS_MAX: usize = 32 * 1024 * 1024;
+/// These answers stand in blocks of so many octets.
 pub const ANSWERS_BLOCK_OCTETS: usize = 64 * 1024;
 /// Server transactions without a final answer.
 pub const SERVER_TRANSACTIONS_MAX: usize = 65_536;

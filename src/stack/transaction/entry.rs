@@ -40,6 +40,8 @@ pub(super) struct ServerEntry {
     pub flow: Flow,
     pub machine: ServerMachine,
     pub open: Option<Box<Open>>,
+    /// How much of the octets of all completed ones is its answer.
+    pub kept: usize,
 }
 
 /// What is needed until the final answer.

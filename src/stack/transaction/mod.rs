@@ -43,7 +43,8 @@ use self::server_invite::ServerInvite;
 use self::timing::Effect;
 use super::transport::{Flow, reply_flow};
 use crate::base::limits::{
-    CLIENT_TRANSACTIONS_MAX, COMPLETED_MAX, SERVER_TRANSACTIONS_MAX, TRANSACTIONS_ROOM,
+    CLIENT_TRANSACTIONS_MAX, COMPLETED_MAX, COMPLETED_OCTETS_MAX, SERVER_TRANSACTIONS_MAX,
+    TRANSACTIONS_ROOM,
 };
 use crate::base::now::{Deadlines, Mono, Now};
 use crate::syntax::sip::{Method, Request, Response, answer, reason_phrase};
@@ -139,6 +140,8 @@ pub struct Transactions {
     unanswered: VecDeque<(Mono, ServerKey)>,
     /// Non-INVITE servers in Completed, oldest first: exactly these.
     completed: VecDeque<(Mono, ServerKey)>,
+    /// Octets of their answers.
+    completed_octets: usize,
     /// Non-INVITE clients in Completed, oldest first: exactly these.
     answered: VecDeque<(Mono, u128)>,
     /// What a failed connection touches. Datagrams have none that could fail.
@@ -161,6 +164,7 @@ impl Transactions {
             deadlines: Deadlines::default(),
             unanswered: VecDeque::new(),
             completed: VecDeque::new(),
+            completed_octets: 0,
             answered: VecDeque::new(),
             flows: BTreeSet::new(),
             answers: Answers::default(),
@@ -225,7 +229,7 @@ impl Transactions {
             ServerMachine::Other(machine)
         };
         let open = Some(Box::new(Open { request: request.clone(), merged }));
-        self.servers.insert(*key, ServerEntry { flow, machine, open });
+        self.servers.insert(*key, ServerEntry { flow, machine, open, kept: 0 });
         true
     }
 
@@ -388,12 +392,14 @@ impl Transactions {
                     self.flows.remove(&(flow, Key::Server(key)));
                 }
                 self.deadlines.stop(&Key::Server(key));
-                self.servers.remove(&key);
+                self.forget(&key);
             }
             ServerMachine::Other(machine) if !machine.is_open() => {
                 if answered.is_some() {
                     self.deadlines.stop(&Key::Server(key));
                     self.completed.extend(machine.next_deadline().map(|at| (at, key)));
+                    entry.kept = machine.kept();
+                    self.completed_octets += entry.kept;
                     self.evict();
                 }
             }
@@ -445,9 +451,15 @@ impl Transactions {
 
     /// The oldest answers give way to new ones.
     fn evict(&mut self) {
-        while self.completed.len() > COMPLETED_MAX {
+        while self.completed.len() > COMPLETED_MAX || self.completed_octets > COMPLETED_OCTETS_MAX {
             let Some((_, oldest)) = self.completed.pop_front() else { return };
-            self.servers.remove(&oldest);
+            self.forget(&oldest);
+        }
+    }
+
+    fn forget(&mut self, server: &ServerKey) {
+        if let Some(gone) = self.servers.remove(server) {
+            self.completed_octets -= gone.kept;
         }
     }
 

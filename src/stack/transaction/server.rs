@@ -110,6 +110,14 @@ impl Server {
         matches!(self.state, State::Trying { .. } | State::Proceeding { .. })
     }
 
+    /// How many octets are kept for copies of an answered request.
+    pub(super) fn kept(&self) -> usize {
+        match &self.state {
+            State::Completed { response, .. } => response.len(),
+            State::Trying { .. } | State::Proceeding { .. } | State::Terminated => 0,
+        }
+    }
+
     /// Whether nothing is left to do.
     pub(super) fn is_terminated(&self) -> bool {
         self.state == State::Terminated

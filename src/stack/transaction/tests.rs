@@ -487,6 +487,23 @@ fn the_tables_are_bounded() {
 }
 
 #[test]
+fn kept_answers_are_bounded_in_octets() {
+    let mut t = Transactions::new(1);
+    let (mut out, request) = (Vec::new(), request("MESSAGE", B1));
+    let key = |n: usize| ServerKey::numbered(n as u128);
+    let large = Bytes::from(vec![b'x'; COMPLETED_OCTETS_MAX / 4]);
+    for n in 0..6 {
+        assert!(t.accept(at(0), &key(n), udp(1), &request));
+        t.respond(at(1), &key(n), 200, large.clone(), &mut out);
+        t.respond(at(1), &key(n), 200, large.clone(), &mut out);
+    }
+    assert_eq!((t.open(), t.completed_octets), (4, COMPLETED_OCTETS_MAX));
+    assert!(!t.servers.contains_key(&key(1)) && t.servers.contains_key(&key(2)));
+    t.fire(at(40_000), &mut out);
+    assert_eq!((t.open(), t.completed_octets), (0, 0));
+}
+
+#[test]
 fn one_history_gives_one_row_of_acts() {
     let history = || {
         let mut t = Bench::new();
